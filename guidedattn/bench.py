@@ -1,0 +1,91 @@
+"""`guidedattn bench`: what guidance costs on this machine, as ratios to a plain training step."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from guidedattn.backbones import TimmBackbone
+from guidedattn.classifier import GuidedClassifier
+from guidedattn.gates import FeatureGate, MultiplyGate, OpenGate
+from guidedattn.losses import AttentionLoss, AttentionMining, MaskAlignment
+
+Step = Callable[[], None]
+
+
+def training_steps(backbone: str, batch_size: int, image_size: int) -> dict[str, Step]:
+    """One training step (forward, loss, backward) per kind of guidance, on the same kind of batch."""
+    batch = {
+        "image": torch.rand(batch_size, 1, image_size, image_size),
+        "label": torch.arange(batch_size) % 3,
+        "mask": (torch.rand(batch_size, 1, image_size, image_size) > 0.5).float(),
+        "has_mask": torch.ones(batch_size, dtype=torch.bool),
+    }
+    kinds: dict[str, tuple[FeatureGate, list[AttentionLoss]]] = {
+        "plain": (OpenGate(), []),
+        "gate": (MultiplyGate(), []),
+        "mask alignment": (OpenGate(), [MaskAlignment()]),
+        "attention mining": (OpenGate(), [AttentionMining()]),
+        "gate + mining (stage III)": (MultiplyGate(), [AttentionMining()]),
+    }
+    return {name: _step(backbone, gate, losses, batch) for name, (gate, losses) in kinds.items()}
+
+
+def _step(backbone: str, gate: FeatureGate, losses: list[AttentionLoss], batch: dict[str, Tensor]) -> Step:
+    torch.manual_seed(0)
+    model = GuidedClassifier(backbone=TimmBackbone(backbone), gate=gate, attention_losses=losses).train()
+
+    def step() -> None:
+        model.zero_grad()
+        torch.autograd.backward(model.losses(model.guide(batch))["loss"])
+
+    return step
+
+
+def alternate(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step, the steps taken in turn, so that a drift of the machine meets all alike."""
+    for step in steps.values():
+        step()
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in track(range(rounds), description="timing", transient=True):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def run(words: Sequence[str]) -> None:
+    """Time the steps and print medians and their ratios to the plain step, round by round."""
+    parser = ArgumentParser(prog="guidedattn bench", description=__doc__)
+    parser.add_argument("--backbone", default="mobilenetv2_100", help="a timm model")
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--image_size", type=int, default=160)
+    parser.add_argument("--rounds", type=int, default=20, help="steps of each kind, taken in turn")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args(list(words[1:]))
+    torch.set_num_threads(options.threads)
+    seconds = alternate(
+        training_steps(options.backbone, options.batch_size, options.image_size), options.rounds
+    )
+    table = Table(
+        title=f"{options.backbone}, {options.batch_size}@{options.image_size}, {options.threads} threads, "
+        f"{options.rounds} rounds"
+    )
+    for heading in ("step", "median ms", "of plain", "quartiles"):
+        table.add_column(heading, justify="left" if heading == "step" else "right")
+    for name, times in seconds.items():
+        ratios = [time / plain for time, plain in zip(times, seconds["plain"], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        table.add_row(
+            name, f"{1000 * statistics.median(times):.0f}", f"{middle:.2f}", f"{low:.2f} to {high:.2f}"
+        )
+    Console().print(table)

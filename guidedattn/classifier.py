@@ -1,0 +1,315 @@
+"""The guided classifier: backbone, gate, head, and attention losses on what one forward pass knew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
+
+from guidedattn.backbones import Backbone, TimmBackbone
+from guidedattn.checkpoints import load_weights
+from guidedattn.component import build, build_callable, default, describe
+from guidedattn.errors import ConfigError, DataError
+from guidedattn.explainers import Explainer, GradCAM
+from guidedattn.gates import FeatureGate, OpenGate
+from guidedattn.guidance import Guidance
+from guidedattn.heads import Head, MLPHead
+from guidedattn.losses import AttentionLoss
+from guidedattn.masks import BatchMask, MaskProvider
+from guidedattn.metrics import StageMetrics, energy_in_mask
+from guidedattn.optim import parameter_groups, scheduler_config
+
+PAPER_OPTIMIZER = default(torch.optim.SGD, lr=1e-4, weight_decay=0.002)
+"""The paper's: SGD at 1e-4; its L2 penalty of 0.001 on the weights is a weight decay of 0.002."""
+
+
+class GuidedClassifier(pl.LightningModule):
+    """An image classifier that can be told where to look.
+
+    Every batch goes one way: images, mask, features, gated features, logits. What the pass knew is a
+    `Guidance`; the loss is `criterion + sum of attention losses(guidance)`. Defaults make a plain
+    classifier with the paper's head and optimiser: no gate, no attention loss, masks (if the data has any)
+    only measured against.
+
+    Each component may be an object or a recipe (`{"class_path": ..., "init_args": ...}`). Checkpoints hold
+    recipes: `GuidedClassifier.load_from_checkpoint(path)` needs nothing else, not even the weights files
+    that the components started from.
+
+    Args:
+        num_classes: K.
+        backbone: images to features `[B, D, h, w]`.
+        head: gated features to logits.
+        mask_provider: where to look; always in eval mode and never trained.
+        gate: direct guidance: how the mask acts on the features.
+        input_gate: the same on the images, for classifiers that see only the mask's inside (or outside).
+        explainer: the attention map that losses and metrics see.
+        attention_losses: indirect guidance; each brings its weight.
+        criterion: logits and target to a scalar; cross-entropy by default, binary if `multi_label`.
+        multi_label: targets are `[B, K]` multi-hot instead of `[B]` indices.
+        freeze_backbone: train the head only (the paper's stage I); the backbone stays in eval mode.
+        initial_weights: start from the weights of this checkpoint of a `GuidedClassifier` (stage II from I,
+            III from II), as far as names and shapes agree in backbone and head.
+        class_names: for logs and tables; by default the data module's, or numbers.
+        optimizer: parameters to optimiser. Weight decay acts on weights only, not on biases and norms.
+        lr_scheduler: optimiser to scheduler.
+
+    Raises:
+        ConfigError: components that do not fit each other.
+        CheckpointError: `initial_weights` cannot be read or does not fit.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 3,
+        backbone: Backbone = default(TimmBackbone),
+        head: Head = default(MLPHead),
+        mask_provider: MaskProvider = default(BatchMask),
+        gate: FeatureGate = default(OpenGate),
+        input_gate: FeatureGate = default(OpenGate),
+        explainer: Explainer = default(GradCAM),
+        attention_losses: Sequence[AttentionLoss] = (),
+        criterion: nn.Module | None = None,
+        multi_label: bool = False,
+        freeze_backbone: bool = False,
+        initial_weights: str | Path | None = None,
+        class_names: Sequence[str] | None = None,
+        optimizer: OptimizerCallable = PAPER_OPTIMIZER,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.multi_label = multi_label
+        self.freeze_backbone = freeze_backbone
+        self.class_names = tuple(class_names or ())
+        self.backbone = build(backbone, Backbone)
+        self.head = build(head, Head)
+        self.mask_provider = build(mask_provider, MaskProvider)
+        self.gate = build(gate, FeatureGate)
+        self.input_gate = build(input_gate, FeatureGate)
+        self.explainer = build(explainer, Explainer)
+        self.attention_losses = nn.ModuleList(build(loss, AttentionLoss) for loss in attention_losses)
+        self.criterion = (
+            build(criterion, nn.Module)
+            if criterion is not None
+            else (nn.BCEWithLogitsLoss() if multi_label else nn.CrossEntropyLoss())
+        )
+        self.optimizer = build_callable(optimizer, Optimizer)
+        self.lr_scheduler = None if lr_scheduler is None else build_callable(lr_scheduler, object)
+        self.head.attach(self.backbone.channels, num_classes)
+        if freeze_backbone:
+            self.backbone.requires_grad_(False)
+        if initial_weights is not None:
+            load_weights(self, initial_weights, parts=("backbone.", "head."))
+        self.save_hyperparameters(self._recipe(), logger=False)
+
+    def _recipe(self) -> dict[str, Any]:
+        """What `__init__` needs to build this model again, in plain values; its state comes separately."""
+        parts = ("backbone", "head", "mask_provider", "gate", "input_gate", "explainer", "criterion")
+        return {
+            "num_classes": self.num_classes,
+            **{part: describe(getattr(self, part)) for part in parts},
+            "attention_losses": [describe(loss) for loss in self.attention_losses],
+            "multi_label": self.multi_label,
+            "freeze_backbone": self.freeze_backbone,
+            "class_names": list(self.class_names) or None,
+            "optimizer": describe(self.optimizer),
+            "lr_scheduler": describe(self.lr_scheduler),
+        }
+
+    # One forward pass ---------------------------------------------------------------------------------
+
+    def forward(self, images: Tensor, batch: Mapping[str, Any] | None = None) -> Tensor:
+        """Images `[B, C, H, W]` in [0, 1] to logits `[B, K]`; masks, if wanted, come from `batch`."""
+        mask, has_mask = self.mask_provider(images, batch or {})
+        return self._score(self._features(images, mask, has_mask), mask, has_mask)
+
+    def guide(self, batch: Mapping[str, Any]) -> Guidance:
+        """One forward pass over a batch (`image`, optionally `label`, `mask`, `has_mask`, `path`).
+
+        Without labels the predicted class stands in for the target.
+
+        Raises:
+            DataError: images or logits that are not finite, with their paths.
+            MaskError: the mask provider gave an unusable mask.
+        """
+        images: Tensor = batch["image"]
+        mask, has_mask = self.mask_provider(images, batch)
+        features = self._features(images, mask, has_mask)
+        if torch.is_grad_enabled() and not features.requires_grad:
+            features.requires_grad_()  # a frozen backbone: the map still depends on the head
+        logits = self._score(features, mask, has_mask)
+        _check_finite(images, logits, batch)
+        target: Tensor = batch.get("label", logits.detach().argmax(1))
+        return Guidance(
+            images=images,
+            target=target,
+            class_index=target.argmax(1) if target.ndim == 2 else target,
+            mask=mask,
+            has_mask=has_mask,
+            valid=torch.ones_like(has_mask),
+            features=features,
+            logits=logits,
+            explainer=self.explainer,
+            score=lambda features: self._score(features, mask, has_mask),
+            rescore=lambda images: self._rescore(images, mask, has_mask),
+        )
+
+    def _features(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
+        features: Tensor = self.backbone(self.input_gate(images, mask, has_mask))
+        # Head and maps run in float32 under autocast: in half precision maps are off by several percent.
+        return features.float() if torch.is_autocast_enabled(images.device.type) else features
+
+    def _score(self, features: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
+        if mask.is_inference() and not torch.is_inference_mode_enabled():
+            mask, has_mask = mask.clone(), has_mask.clone()
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(self.gate(features, mask, has_mask))
+        return logits
+
+    def _rescore(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
+        """The second pass of attention mining; running statistics go to copies and are dropped."""
+        images = self.input_gate(images, mask, has_mask)
+        features = _without_buffer_updates(self.backbone, images)
+        if torch.is_autocast_enabled(images.device.type):
+            features = features.float()
+        with torch.autocast(features.device.type, enabled=False):
+            return _without_buffer_updates(self.head, self.gate(features, mask, has_mask))
+
+    # Steps --------------------------------------------------------------------------------------------
+
+    def losses(self, guidance: Guidance) -> dict[str, Tensor]:
+        """The total under `loss`, and each weighted attention loss under `loss_<name>`; scalars."""
+        target = guidance.target.to(guidance.logits.dtype) if self.multi_label else guidance.target
+        total: Tensor = self.criterion(guidance.logits, target)
+        losses: dict[str, Tensor] = {}
+        for position, attention_loss in enumerate(self.attention_losses):
+            name = f"loss_{attention_loss.name}"
+            value = attention_loss(guidance)
+            losses[name if name not in losses else f"{name}_{position}"] = value
+            total = total + value
+        return {"loss": total, **losses}
+
+    def _step(self, batch: Mapping[str, Any], stage: str) -> Tensor:
+        guidance = self.guide(batch)
+        losses = self.losses(guidance)
+        self._log_step(guidance, losses, stage)
+        return losses["loss"]
+
+    def _log_step(self, guidance: Guidance, losses: dict[str, Tensor], stage: str) -> None:
+        size = len(guidance.images)
+        for name, value in losses.items():
+            self.log(
+                f"{stage}/{name}", value.detach(), on_step=False, on_epoch=True, prog_bar=name == "loss",
+                batch_size=size, sync_dist=stage != "train",
+            )  # fmt: skip
+        attention = stage != "train" or guidance.has_attention
+        self._metrics(stage).update(guidance, attention)
+
+    def _metrics(self, stage: str) -> StageMetrics:
+        return cast("StageMetrics", self.metrics[stage])
+
+    def _log_epoch(self, stage: str) -> None:
+        self.log_dict({f"{stage}/{name}": value for name, value in self._metrics(stage).compute().items()})
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Loss of one training batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: ARG002
+        """Measure one validation batch."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: ARG002
+        """Measure one test batch."""
+        self._step(batch, "test")
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:  # noqa: ARG002
+        """The guidance as plain tensors, its map that of the predicted class, and the batch's paths."""
+        unlabelled = {key: value for key, value in batch.items() if key != "label"}
+        guidance = self.guide(unlabelled)
+        energy = energy_in_mask(guidance.attention, guidance.mask)
+        return {
+            **guidance.as_tensors(),
+            "energy_in_mask": torch.where(guidance.has_mask, energy, torch.nan),
+            "index": batch.get("index"),
+            "path": batch.get("path"),
+        }
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training metrics."""
+        self._log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch's validation metrics."""
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_epoch("test")
+
+    # Around the steps ---------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Take the class names from the data module and build the metrics that need them.
+
+        Raises:
+            ConfigError: the data has another number of classes than the model.
+        """
+        names = tuple(getattr(getattr(self.trainer, "datamodule", None), "class_names", ()))
+        if names and len(names) != self.num_classes:
+            raise ConfigError(
+                f"model.num_classes is {self.num_classes}, but the data has {len(names)} classes: "
+                f"{', '.join(names)}"
+            )
+        self.class_names = names or self.class_names or tuple(map(str, range(self.num_classes)))
+        self.hparams["class_names"] = list(self.class_names)
+        self.metrics = nn.ModuleDict(
+            {stage: StageMetrics(self.class_names, self.multi_label) for stage in ("train", "val", "test")}
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """As usual, except that a frozen backbone stays in eval mode."""
+        super().train(mode)
+        if self.freeze_backbone:
+            self.backbone.eval()
+        return self
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser over what is trainable, weight decay on weights only, and the scheduler, if any."""
+        optimizer = self.optimizer(parameter_groups(self))
+        return scheduler_config(optimizer, self.lr_scheduler)
+
+
+def _without_buffer_updates(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Call `module` on copies of its buffers: BatchNorm normalises as usual, and forgets this batch."""
+    if not module.training:
+        return cast("Tensor", module(inputs))
+    copies = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    return cast("Tensor", functional_call(module, copies, (inputs,)))
+
+
+def _check_finite(images: Tensor, logits: Tensor, batch: Mapping[str, Any]) -> None:
+    """Stop before NaN reaches a metric, which would turn it into a plausible number.
+
+    Raises:
+        DataError: with the paths of the samples concerned.
+    """
+    if bool(logits.isfinite().all()):
+        return
+    bad = ~logits.isfinite().all(1)
+    culprit = bad & ~images.flatten(1).isfinite().all(1)
+    what = "images are" if bool(culprit.any()) else "logits are"
+    samples = (culprit if bool(culprit.any()) else bad).nonzero().flatten().tolist()
+    paths = batch.get("path")
+    names = ", ".join(str(paths[i]) if paths is not None else f"sample {i}" for i in samples[:5])
+    raise DataError(
+        f"{len(samples)} {what} not finite (NaN or Inf): {names}; check the data or lower the learning rate"
+    )

@@ -1,0 +1,37 @@
+"""Images, labels and masks: from files to the batches that the models take."""
+
+from guidedattn.data.cxr import CXRDataModule
+from guidedattn.data.dataset import MaskedImageDataset
+from guidedattn.data.images import read_image, read_mask
+from guidedattn.data.masked import MaskedImageDataModule
+from guidedattn.data.module import ImageDataModule
+from guidedattn.data.phantoms import PhantomDataModule, PhantomDataset
+from guidedattn.data.records import Record
+from guidedattn.data.report import Report
+from guidedattn.data.sources import ACCXRD, CCXRD, FCCXRD, FolderSource, ManifestSource, Source, find_sources
+from guidedattn.data.splits import ImageSplit, PatientSplit, Splitter
+from guidedattn.data.transforms import Augment
+
+__all__ = [
+    "ACCXRD",
+    "CCXRD",
+    "FCCXRD",
+    "Augment",
+    "CXRDataModule",
+    "FolderSource",
+    "ImageDataModule",
+    "ImageSplit",
+    "ManifestSource",
+    "MaskedImageDataModule",
+    "MaskedImageDataset",
+    "PatientSplit",
+    "PhantomDataModule",
+    "PhantomDataset",
+    "Record",
+    "Report",
+    "Source",
+    "Splitter",
+    "find_sources",
+    "read_image",
+    "read_mask",
+]

@@ -1,0 +1,66 @@
+"""What is known about one image before a pixel of it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "val", "test")
+COLUMNS = ("path", "label", "source", "patient", "view", "mask", "split", "group")
+SEPARATOR = "|"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image: where it lies, what it shows and whom.
+
+    Attributes:
+        path: The image file.
+        label: The class; several classes as `a|b`. A source gives its own words, `guidedattn.data.labels`
+            turns them into class names; empty means unlabelled.
+        source: The collection that the image comes from. Patient ids are unique inside a source only.
+        patient: The patient's id, empty when unknown; `a|b` when one file is listed under two patients.
+        view: The projection in the source's words, empty when unknown. Anything that is not an X-ray has
+            its modality in front, as in `CT Axial`.
+        mask: The mask file, or None.
+        split: `train`, `val` or `test`; empty until it is decided.
+        group: A further id, across sources, of images that must stay in one split; `a|b` for several.
+    """
+
+    path: Path
+    label: str
+    source: str
+    patient: str = ""
+    view: str = ""
+    mask: Path | None = None
+    split: str = ""
+    group: str = ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes of the image, one or several."""
+        return parts(self.label)
+
+    def as_row(self) -> dict[str, str]:
+        """Return the record as a row of a manifest: every column a string, no mask an empty one."""
+        values = (str(self.path), self.label, self.source, self.patient, self.view)
+        mask = "" if self.mask is None else str(self.mask)
+        return dict(zip(COLUMNS, (*values, mask, self.split, self.group), strict=True))
+
+
+def parts(text: str) -> tuple[str, ...]:
+    """Split `a|b` into its parts; an empty text has none.
+
+    >>> parts("Effusion|Pneumonia")
+    ('Effusion', 'Pneumonia')
+    """
+    return tuple(part.strip() for part in text.split(SEPARATOR) if part.strip())
+
+
+def union(texts: list[str]) -> str:
+    """Join texts of the form `a|b` into one that holds each part once, in order of appearance.
+
+    >>> union(["285", "339|285"])
+    '285|339'
+    """
+    return SEPARATOR.join(dict.fromkeys(part for text in texts for part in parts(text)))

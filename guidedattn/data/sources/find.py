@@ -1,0 +1,58 @@
+"""Find the collections below a folder by what the folders hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from guidedattn.data.labels import PAPER_LABELS, LabelMap
+from guidedattn.data.sources.accxrd import ACCXRD
+from guidedattn.data.sources.base import IMAGE_SUFFIXES, Source, require_folder
+from guidedattn.data.sources.ccxrd import CCXRD
+from guidedattn.data.sources.fccxrd import FCCXRD
+from guidedattn.data.sources.folders import CHESTXRAY8_PATIENT, FolderSource
+from guidedattn.errors import DataError
+
+KINDS: tuple[type[Source], ...] = (CCXRD, ACCXRD, FCCXRD)
+
+
+def find_sources(root: str | Path, kinds: Sequence[type[Source]] = KINDS) -> list[Source]:
+    """Return the collections at or below `root`, at any depth, sorted by path.
+
+    A collection is told by the columns of its table; a folder of which at least two subfolders bear the
+    name of a known finding and hold images is read as one folder per class.
+
+    Args:
+        root: The folder to search.
+        kinds: The table-based collections to look for.
+
+    Raises:
+        DataError: `root` is no folder, or holds no known collection.
+    """
+    found: list[Source] = []
+    for folder, subfolders, _ in os.walk(require_folder(Path(root))):
+        subfolders.sort()
+        source = _source_of(Path(folder), subfolders, kinds)
+        if source is not None:
+            found.append(source)
+            subfolders.clear()
+    if not found:
+        names = ", ".join(kind.name for kind in kinds)
+        raise DataError(f"{root}: none of {names} nor a folder per finding in it or below")
+    return found
+
+
+def _source_of(folder: Path, subfolders: Sequence[str], kinds: Sequence[type[Source]]) -> Source | None:
+    for kind in kinds:
+        if kind.matches(folder):
+            return kind(folder)
+    known = LabelMap(PAPER_LABELS)
+    if sum(name in known and _holds_images(folder / name) for name in subfolders) > 1:
+        return FolderSource(folder, patient_pattern=CHESTXRAY8_PATIENT)
+    return None
+
+
+def _holds_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries)

@@ -1,0 +1,146 @@
+"""Training, validation and test: patients whole, every source and class in its share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from guidedattn.data.apportion import apportion
+from guidedattn.data.patients import Component, components, identities
+from guidedattn.data.records import SPLITS, Record
+from guidedattn.errors import ConfigError, DataError
+
+FRACTIONS = (0.8, 0.1, 0.1)
+
+
+class Splitter(ABC):
+    """Decides which record is trained on, validated on and tested on."""
+
+    splits: tuple[str, ...] = SPLITS
+    """The splits that it fills; each must hold every class before training starts."""
+
+    @abstractmethod
+    def __call__(self, records: Sequence[Record], seed: int) -> list[Record]:
+        """Return the same records in the same order with `split` set; a split that one has is kept."""
+
+
+class PatientSplit(Splitter):
+    """Whole patients, balanced inside every source and class (see `split_by_patient`).
+
+    Args:
+        fractions: Shares of training, validation and test.
+    """
+
+    def __init__(self, fractions: tuple[float, float, float] = FRACTIONS) -> None:
+        self.fractions = _checked(fractions)
+        self.splits = tuple(name for name, share in zip(SPLITS, self.fractions, strict=True) if share)
+
+    def __call__(self, records: Sequence[Record], seed: int) -> list[Record]:
+        """Return the records with `split` set."""
+        return split_by_patient(records, seed, self.fractions)
+
+
+class ImageSplit(PatientSplit):
+    """Single images, as the paper does; leaks patients (see `split_by_image`)."""
+
+    def __call__(self, records: Sequence[Record], seed: int) -> list[Record]:
+        """Return the records with `split` set."""
+        return split_by_image(records, seed, self.fractions)
+
+
+def split_by_patient(
+    records: Sequence[Record], seed: int, fractions: Sequence[float] = FRACTIONS
+) -> list[Record]:
+    """Assign whole patients, so that each source and class comes near to the fractions.
+
+    Records that share a patient of one source, a file or a group stay together. The result is a
+    function of the seed and the set of records: neither their order nor the machine matters. A record
+    that comes with a split keeps it, and takes the rest of its patient along.
+
+    Returns:
+        The records in the order given, with `split` set.
+
+    Raises:
+        DataError: The splits that records came with tear a patient apart, or are misspelt.
+    """
+    return _split(records, components(records, seed), fractions, check=True)
+
+
+def split_by_image(
+    records: Sequence[Record], seed: int, fractions: Sequence[float] = FRACTIONS
+) -> list[Record]:
+    """Assign single images inside each source and class, as the paper does.
+
+    This leaks: images of one patient fall on both sides, and the network can recognise the patient.
+    Use it only to repeat published numbers.
+    """
+    return _split(records, components(records, seed, by_patient=False), fractions, check=False)
+
+
+def check_leaks(records: Iterable[Record]) -> None:
+    """Make sure that no patient, group or file lies in two splits.
+
+    Raises:
+        DataError: One does; the message names the ids.
+    """
+    where: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        if record.split:
+            for identity in identities(record):
+                where[identity].add(record.split)
+    leaks = [
+        f"{key} ({', '.join(sorted(splits))})" for key, splits in sorted(where.items()) if len(splits) > 1
+    ]
+    if leaks:
+        more = f" and {len(leaks) - 10} more" if len(leaks) > 10 else ""
+        raise DataError(f"{len(leaks)} in more than one split: {'; '.join(leaks[:10])}{more}")
+
+
+def require_classes(records: Iterable[Record], class_names: Sequence[str], splits: Sequence[str]) -> None:
+    """Make sure that each split holds images, and every class.
+
+    Raises:
+        DataError: A split is empty or a class is absent from it; the message holds the counts.
+    """
+    counts: dict[str, Counter[str]] = {split: Counter() for split in splits}
+    sizes: Counter[str] = Counter()
+    for record in records:
+        sizes[record.split] += 1
+        if record.split in counts:
+            counts[record.split].update(record.labels)
+    empty = [split for split in splits if not sizes[split]]
+    absent = [f"{name!r} is absent from {s}" for s in splits for name in class_names if not counts[s][name]]
+    if not empty and not absent:
+        return
+    table = "; ".join(
+        f"{s}: " + (", ".join(f"{name} {counts[s][name]}" for name in class_names) or f"{sizes[s]} images")
+        for s in splits
+    )
+    what = [f"the {split} split is empty" for split in empty] if empty else absent
+    raise DataError(f"{', '.join(what)} ({table})")
+
+
+def _checked(fractions: Sequence[float]) -> tuple[float, ...]:
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ConfigError(f"fractions must be three shares that sum to 1, got {tuple(fractions)}")
+    return tuple(fractions)
+
+
+def _split(
+    records: Sequence[Record], whole: list[Component], fractions: Sequence[float], check: bool
+) -> list[Record]:
+    known = {*SPLITS, ""}
+    for record in records:
+        if record.split not in known:
+            raise DataError(f"{record.path}: split {record.split!r} is not one of {', '.join(SPLITS)}")
+    if check:
+        check_leaks(records)
+    result = list(records)
+    for component, split in zip(whole, apportion(whole, _checked(fractions)), strict=True):
+        for index in component.members:
+            result[index] = replace(records[index], split=records[index].split or split)
+    if check:
+        check_leaks(result)
+    return result
