@@ -214,7 +214,7 @@ class GuidedClassifier(pl.LightningModule):
         self._metrics(stage).update(guidance, attention)
 
     def _metrics(self, stage: str) -> StageMetrics:
-        return cast("StageMetrics", self.metrics[stage])
+        return cast("StageMetrics", getattr(self, f"{stage}_metrics"))
 
     def _log_epoch(self, stage: str) -> None:
         self.log_dict({f"{stage}/{name}": value for name, value in self._metrics(stage).compute().items()})
@@ -271,9 +271,8 @@ class GuidedClassifier(pl.LightningModule):
             )
         self.class_names = names or self.class_names or tuple(map(str, range(self.num_classes)))
         self.hparams["class_names"] = list(self.class_names)
-        self.metrics = nn.ModuleDict(
-            {stage: StageMetrics(self.class_names, self.multi_label) for stage in ("train", "val", "test")}
-        )
+        for name in ("train", "val", "test"):
+            setattr(self, f"{name}_metrics", StageMetrics(self.class_names, self.multi_label))
 
     def train(self, mode: bool = True) -> Self:
         """As usual, except that a frozen backbone stays in eval mode."""

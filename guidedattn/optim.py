@@ -9,6 +9,7 @@ from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
@@ -25,7 +26,7 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
 
 
 def scheduler_config(optimizer: Optimizer, lr_scheduler: Callable[..., Any] | None) -> OptimizerLRScheduler:
-    """What `configure_optimizers` returns: the optimiser, with its scheduler if there is one."""
+    """What `configure_optimizers` returns; a scheduler steps per epoch, or per batch if its kind does."""
     if lr_scheduler is None:
         return optimizer
     scheduler = lr_scheduler(optimizer)
@@ -34,4 +35,5 @@ def scheduler_config(optimizer: Optimizer, lr_scheduler: Callable[..., Any] | No
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "monitor": scheduler.monitor},
         }
-    return {"optimizer": optimizer, "lr_scheduler": scheduler}
+    interval = "step" if isinstance(scheduler, OneCycleLR | CyclicLR) else "epoch"
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}

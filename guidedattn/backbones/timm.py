@@ -26,6 +26,8 @@ class TimmBackbone(Backbone):
         pretrained: load timm's weights, from the local cache or the hub.
         weights: a local file of weights instead (`.safetensors`, `.pth`), in timm's names.
         model_args: further arguments of `timm.create_model`, such as `{"output_stride": 16}`.
+        channels_last: keep channels innermost in memory: up to several times faster for CNNs, on CPU and with
+            mixed precision on GPU; slower for some at small batches.
 
     Raises:
         ConfigError: timm has no such model, or its weights cannot be had.
@@ -38,6 +40,7 @@ class TimmBackbone(Backbone):
         pretrained: bool = False,
         weights: str | Path | None = None,
         model_args: dict[str, Any] | None = None,
+        channels_last: bool = False,
     ) -> None:
         if pretrained and weights:
             raise ConfigError("give either pretrained or weights to TimmBackbone, not both")
@@ -47,6 +50,7 @@ class TimmBackbone(Backbone):
         self.name = name
         self.input_size = (config["input_size"][1], config["input_size"][2])
         self.net = net
+        self.memory_format = torch.contiguous_format
         with torch.enable_grad():
             side = self.input_size[0] if config.get("fixed_input_size") else 96
             features = self.extract(torch.zeros(1, 3, side, side))
@@ -54,6 +58,8 @@ class TimmBackbone(Backbone):
         self.channels = features.shape[1]
         if weights:
             load_network(net, weights, name)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        net.to(memory_format=self.memory_format)
 
     def recipe_args(self) -> dict[str, Any]:
         """Without the weights: the state of the checkpoint brings them."""
@@ -66,7 +72,7 @@ class TimmBackbone(Backbone):
             ConfigError: the model has a fixed input size, and this is another.
         """
         try:
-            features: Tensor = self.net.forward_features(images)
+            features: Tensor = self.net.forward_features(images.contiguous(memory_format=self.memory_format))
         except AssertionError as error:  # how timm's transformers refuse a size
             raise ConfigError(
                 f"{self.name} takes images of {self.input_size[0]}x{self.input_size[1]} pixels, got "
