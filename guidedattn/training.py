@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -87,6 +88,8 @@ def run(words: Sequence[str]) -> None:
         ConfigError: a config file cannot be read as YAML.
         SystemExit: with 2, after a short message, for whatever the parser refuses.
     """
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # tests call from Python
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")  # Lightning's own use of torch
     configs = read_configs(words)
     own_model = _names_class("model", words, configs)
     own_data = _names_class("data", words, configs)

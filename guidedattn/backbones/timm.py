@@ -53,8 +53,10 @@ class TimmBackbone(Backbone):
         self.memory_format = torch.contiguous_format
         with torch.enable_grad():
             side = self.input_size[0] if config.get("fixed_input_size") else 96
+            net.eval()  # in training mode this image would enter pretrained BatchNorm statistics
             features = self.extract(torch.zeros(1, 3, side, side))
             _remove_idle_parts(net, features)
+            net.train()
         self.channels = features.shape[1]
         if weights:
             load_network(net, weights, name)

@@ -81,6 +81,13 @@ def test_normalisation_is_timms_and_grey_becomes_three_channels():
         assert torch.allclose(backbone(grey), net.forward_features(colour), atol=1e-5)
 
 
+def test_building_leaves_batch_norm_statistics_alone():
+    backbone = TimmBackbone("resnet10t")
+    means = [buffer for name, buffer in backbone.named_buffers() if name.endswith("running_mean")]
+    assert means
+    assert not any(mean.any() for mean in means)
+
+
 def test_local_weights_are_loaded(tmp_path):
     net = timm.create_model("resnet10t")
     save_file(net.state_dict(), tmp_path / "weights.safetensors")
