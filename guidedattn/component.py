@@ -31,9 +31,9 @@ class _RecordsArguments(ABCMeta):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         component = super().__call__(*args, **kwargs)
-        signature = inspect.signature(cls)
+        signature = inspect.signature(type(component).__init__)
         arguments: dict[str, Any] = {}
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        for name, value in list(signature.bind(component, *args, **kwargs).arguments.items())[1:]:
             if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
                 arguments.update(value)
             else:
