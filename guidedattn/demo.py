@@ -27,7 +27,7 @@ from guidedattn.component import default
 from guidedattn.data import PhantomDataModule
 from guidedattn.errors import ConfigError
 from guidedattn.figures import save_sheet
-from guidedattn.gates import FeatureGate, OpenGate
+from guidedattn.gates import FeatureGate, MultiplyGate
 from guidedattn.guidance import Guidance
 from guidedattn.heads import LinearHead
 from guidedattn.losses import AttentionLoss, MaskAlignment
@@ -71,7 +71,7 @@ class Demo:
         epochs: int = 16,
         batch_size: int = 32,
         learning_rate: float = 8e-3,
-        gate: FeatureGate = default(OpenGate),
+        gate: FeatureGate = default(MultiplyGate),
         attention_losses: Sequence[AttentionLoss] = (default(MaskAlignment, weight=20.0),),
     ) -> None:
         if (output / "metrics.json").exists() and not overwrite:
