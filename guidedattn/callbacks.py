@@ -46,6 +46,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def holds_earlier_run(folder: str | Path) -> ConfigError:
+    """The refusal to write into a folder that holds the record of an earlier run."""
+    return ConfigError(
+        f"{folder} holds an earlier run: choose another folder (trainer.default_root_dir, or the logger's) "
+        "or remove it"
+    )
+
+
 class RunRecord(SaveConfigCallback):
     """Leaves `config.yaml` (to run again from), `versions.json` and `manifest.csv` beside a run's logs."""
 
@@ -55,22 +63,20 @@ class RunRecord(SaveConfigCallback):
         Raises:
             ConfigError: the folder holds the record of an earlier run.
         """
+        folder = trainer.log_dir  # asks all processes, so not in `save_config`, which one of them runs
+        self.folder = Path(folder or ".")
         try:
             super().setup(trainer, pl_module, stage)
         except RuntimeError as error:
-            raise ConfigError(
-                f"{trainer.log_dir} holds an earlier run: choose another folder (trainer.default_root_dir, "
-                "or the logger's) or remove it"
-            ) from error
+            raise holds_earlier_run(self.folder) from error
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Write what the config does not tell: versions, seed and which image went into which split."""
-        folder = Path(trainer.log_dir or ".")
-        with whole_file(folder / "versions.json") as file:
+        with whole_file(self.folder / "versions.json") as file:
             json.dump({**versions(), "seed": os.environ.get("PL_GLOBAL_SEED")}, file, indent=2)
         manifest = getattr(getattr(trainer, "datamodule", None), "manifest", None)
         if callable(manifest):
-            with whole_file(folder / "manifest.csv") as file:
+            with whole_file(self.folder / "manifest.csv") as file:
                 manifest().to_csv(file, index=False)
 
 

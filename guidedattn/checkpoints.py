@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,24 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from guidedattn.errors import CheckpointError
+from guidedattn.errors import CheckpointError, ConfigError
+
+
+@contextmanager
+def reading(path: Any, what: str = "checkpoint") -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into one short error.
+
+    Raises:
+        CheckpointError: names the file and the reason.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except ConfigError as error:
+        raise CheckpointError(f"{what} {path}: {error}") from error
+    except Exception as error:
+        raise CheckpointError(f"{what} {path} cannot be read safely: {_gist(error)}") from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -21,10 +41,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
-    try:
+    with reading(path):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read safely: {_gist(error)}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path} is not a Lightning checkpoint: it has no state_dict")
     return checkpoint
@@ -41,14 +59,12 @@ def load_network(net: nn.Module, path: str | Path, name: str) -> None:
     if not Path(path).is_file():
         raise CheckpointError(f"weights file {path} does not exist")
     state: dict[str, Any]
-    try:
+    with reading(path, "weights file"):
         if Path(path).suffix == ".safetensors":
             state = dict(load_file(path))
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(f"weights file {path} cannot be read safely: {_gist(error)}") from error
-    _load_entries(net, state.get("state_dict", state), path, name)
+    load_entries(net, state.get("state_dict", state), path, name)
 
 
 def load_weights(module: nn.Module, path: str | Path, parts: Sequence[str]) -> None:
@@ -60,10 +76,15 @@ def load_weights(module: nn.Module, path: str | Path, parts: Sequence[str]) -> N
     state = read_checkpoint(path)["state_dict"]
     for part in parts:
         entries = {key.removeprefix(part): value for key, value in state.items() if key.startswith(part)}
-        _load_entries(module.get_submodule(part.rstrip(".")), entries, path, part.rstrip("."))
+        load_entries(module.get_submodule(part.rstrip(".")), entries, path, part.rstrip("."))
 
 
-def _load_entries(net: nn.Module, given: dict[str, Any], path: str | Path, name: str) -> None:
+def load_entries(net: nn.Module, given: dict[str, Any], path: str | Path, name: str) -> None:
+    """Load the entries that `net` has out of `given`, read from `path`; `name` stands for `net` in errors.
+
+    Raises:
+        CheckpointError: an entry is missing or has another shape.
+    """
     wanted = net.state_dict()
     for key, value in wanted.items():
         if key not in given:
@@ -77,4 +98,9 @@ def _load_entries(net: nn.Module, given: dict[str, Any], path: str | Path, name:
 
 
 def _gist(error: Exception) -> str:
-    return f"{str(error).splitlines()[0]:.160}" if str(error) else type(error).__name__
+    text = " ".join(str(error).split())
+    if code := re.search(r"GLOBAL (\S+)", text):
+        return f"it holds code ({code[1]}) where only plain values may stand"
+    if isinstance(error, KeyError | EOFError | pickle.UnpicklingError):
+        return "it is truncated, or of another kind"
+    return f"{text:.200}" if text else type(error).__name__

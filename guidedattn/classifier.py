@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -12,10 +12,12 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import one_hot
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from guidedattn.backbones import Backbone, TimmBackbone
-from guidedattn.checkpoints import load_weights
+from guidedattn.checkpoints import load_weights, reading
 from guidedattn.component import build, build_callable, default, describe
 from guidedattn.errors import ConfigError, DataError
 from guidedattn.explainers import Explainer, GradCAM
@@ -91,7 +93,7 @@ class GuidedClassifier(pl.LightningModule):
         self.class_names = tuple(class_names or ())
         self.backbone = build(backbone, Backbone)
         self.head = build(head, Head)
-        self.mask_provider = build(mask_provider, MaskProvider)
+        self.mask_provider = build(mask_provider, MaskProvider).requires_grad_(False)
         self.gate = build(gate, FeatureGate)
         self.input_gate = build(input_gate, FeatureGate)
         self.explainer = build(explainer, Explainer)
@@ -102,7 +104,7 @@ class GuidedClassifier(pl.LightningModule):
             else (nn.BCEWithLogitsLoss() if multi_label else nn.CrossEntropyLoss())
         )
         self.optimizer = build_callable(optimizer, Optimizer)
-        self.lr_scheduler = None if lr_scheduler is None else build_callable(lr_scheduler, object)
+        self.lr_scheduler = None if lr_scheduler is None else build_callable(lr_scheduler, LRScheduler)
         self.head.attach(self.backbone.channels, num_classes)
         if freeze_backbone:
             self.backbone.requires_grad_(False)
@@ -123,6 +125,16 @@ class GuidedClassifier(pl.LightningModule):
             "optimizer": describe(self.optimizer),
             "lr_scheduler": describe(self.lr_scheduler),
         }
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """As Lightning's, always with `weights_only=True`.
+
+        Raises:
+            CheckpointError: unreadable, not made of plain values, or of classes that are not there.
+        """
+        with reading(checkpoint_path):
+            return super().load_from_checkpoint(checkpoint_path, **{**kwargs, "weights_only": True})
 
     # One forward pass ---------------------------------------------------------------------------------
 
@@ -147,7 +159,9 @@ class GuidedClassifier(pl.LightningModule):
             features.requires_grad_()  # a frozen backbone: the map still depends on the head
         logits = self._score(features, mask, has_mask)
         _check_finite(images, logits, batch)
-        target: Tensor = batch.get("label", logits.detach().argmax(1))
+        predicted = logits.detach().argmax(1)
+        stand_in = one_hot(predicted, self.num_classes) if self.multi_label else predicted
+        target: Tensor = batch.get("label", stand_in)
         return Guidance(
             images=images,
             target=target,
@@ -187,37 +201,44 @@ class GuidedClassifier(pl.LightningModule):
 
     def losses(self, guidance: Guidance) -> dict[str, Tensor]:
         """The total under `loss`, and each weighted attention loss under `loss_<name>`; scalars."""
+        return self._losses(guidance)[0]
+
+    def _losses(self, guidance: Guidance) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
+        """`losses`, and for the epoch's means their parts: values `[B]` and `[B]` bool, which count."""
         target = guidance.target.to(guidance.logits.dtype) if self.multi_label else guidance.target
         total: Tensor = self.criterion(guidance.logits, target)
-        losses: dict[str, Tensor] = {}
-        for position, attention_loss in enumerate(self.attention_losses):
+        losses, parts = {}, [(total.expand(len(guidance.valid)), guidance.valid)]
+        for name, attention_loss in self._named_losses().items():
+            parts.append(attention_loss.per_sample(guidance))
+            losses[name] = attention_loss.reduce(*parts[-1])
+            total = total + losses[name]
+        return {"loss": total, **losses}, parts
+
+    def _named_losses(self) -> dict[str, AttentionLoss]:
+        named: dict[str, AttentionLoss] = {}
+        for position, loss in enumerate(self.attention_losses):
+            attention_loss = cast("AttentionLoss", loss)
             name = f"loss_{attention_loss.name}"
-            value = attention_loss(guidance)
-            losses[name if name not in losses else f"{name}_{position}"] = value
-            total = total + value
-        return {"loss": total, **losses}
+            named[name if name not in named else f"{name}_{position}"] = attention_loss
+        return named
 
     def _step(self, batch: Mapping[str, Any], stage: str) -> Tensor:
         guidance = self.guide(batch)
-        losses = self.losses(guidance)
-        self._log_step(guidance, losses, stage)
-        return losses["loss"]
-
-    def _log_step(self, guidance: Guidance, losses: dict[str, Tensor], stage: str) -> None:
-        size = len(guidance.images)
+        losses, parts = self._losses(guidance)
         for name, value in losses.items():
-            self.log(
-                f"{stage}/{name}", value.detach(), on_step=False, on_epoch=True, prog_bar=name == "loss",
-                batch_size=size, sync_dist=stage != "train",
-            )  # fmt: skip
+            if not bool(value.isfinite()):
+                samples = _names(batch, range(min(5, len(guidance.images))))
+                raise DataError(f"{stage}/{name} is not finite (NaN or Inf) on the batch with {samples}")
         attention = stage != "train" or guidance.has_attention
-        self._metrics(stage).update(guidance, attention)
+        self._metrics(stage).update(guidance, parts, attention)
+        return losses["loss"]
 
     def _metrics(self, stage: str) -> StageMetrics:
         return cast("StageMetrics", getattr(self, f"{stage}_metrics"))
 
     def _log_epoch(self, stage: str) -> None:
-        self.log_dict({f"{stage}/{name}": value for name, value in self._metrics(stage).compute().items()})
+        for name, value in self._metrics(stage).compute().items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "loss")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Loss of one training batch."""
@@ -272,7 +293,11 @@ class GuidedClassifier(pl.LightningModule):
         self.class_names = names or self.class_names or tuple(map(str, range(self.num_classes)))
         self.hparams["class_names"] = list(self.class_names)
         for name in ("train", "val", "test"):
-            setattr(self, f"{name}_metrics", StageMetrics(self.class_names, self.multi_label))
+            setattr(
+                self,
+                f"{name}_metrics",
+                StageMetrics(self.class_names, self.multi_label, tuple(self._named_losses())),
+            )
 
     def train(self, mode: bool = True) -> Self:
         """As usual, except that a frozen backbone stays in eval mode."""
@@ -301,14 +326,18 @@ def _check_finite(images: Tensor, logits: Tensor, batch: Mapping[str, Any]) -> N
     Raises:
         DataError: with the paths of the samples concerned.
     """
-    if bool(logits.isfinite().all()):
-        return
     bad = ~logits.isfinite().all(1)
-    culprit = bad & ~images.flatten(1).isfinite().all(1)
+    culprit = ~images.flatten(1).isfinite().all(1)
+    if not bool((bad | culprit).any()):
+        return
     what = "images are" if bool(culprit.any()) else "logits are"
     samples = (culprit if bool(culprit.any()) else bad).nonzero().flatten().tolist()
-    paths = batch.get("path")
-    names = ", ".join(str(paths[i]) if paths is not None else f"sample {i}" for i in samples[:5])
     raise DataError(
-        f"{len(samples)} {what} not finite (NaN or Inf): {names}; check the data or lower the learning rate"
+        f"{len(samples)} {what} not finite (NaN or Inf): {_names(batch, samples[:5])}; "
+        "check the data or lower the learning rate"
     )
+
+
+def _names(batch: Mapping[str, Any], samples: Iterable[int]) -> str:
+    paths = batch.get("path")
+    return ", ".join(str(paths[i]) if paths is not None else f"sample {i}" for i in samples)

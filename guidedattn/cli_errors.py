@@ -38,8 +38,14 @@ def shorten(message: str, options: Sequence[str], configs: Sequence[Any] = ()) -
     >>> shorten("Subcommand 'fit' does not accept option 'trainer.max_epoch'", ["trainer.max_epochs"])
     'trainer.max_epoch: no such key (did you mean trainer.max_epochs?)'
     """
+    if match := re.match(r'Parser key "(\w+)"', message):  # the last word of a dotted key
+        places = (place for config in reversed(configs) for place, _ in _places(config, match[1]))
+        message = f'Parser key "{next(places, match[1])}"' + message.removeprefix(match[0])
     lines = [line for line in message.splitlines() if not _NOISE.search(line)] or message.splitlines()
     text = "\n".join(lines[:MAX_LINES])
+    refused = re.search(r"Not a valid subclass of (\w+)\. Got value: (.+)", message)
+    if refused and text.endswith(":"):  # all the rest was noise
+        return f"{_key(text)}expected the class path of a {refused[1]}, got {refused[2]:.60}"
     if match := re.search(
         r"unrecognized arguments: (?:--)?([\w.+]+)|does not accept option '([\w.]+)'", text
     ):
@@ -51,11 +57,11 @@ def shorten(message: str, options: Sequence[str], configs: Sequence[Any] = ()) -
         return f"{_key(text)}no class {name}{near(name, classes)}"
     if match := re.search(r"(?:Option|Key) '([\w.]+)' is not (?:accepted|expected)", text):
         return _refused_argument(match[1], text, configs)
-    return re.sub(r'^Parser key "([\w.]+)":\s*', r"\1: ", text)
+    return re.sub(r'^Parser key "([\w.[\]]+)":\s*', r"\1: ", text)
 
 
 def _key(text: str) -> str:
-    match = re.search(r'Parser key "([\w.]+)"', text)
+    match = re.search(r'Parser key "([\w.[\]]+)"', text)
     return f"{match[1]}: " if match else ""
 
 
@@ -73,10 +79,10 @@ def _refused_argument(name: str, text: str, configs: Sequence[Any]) -> str:
     if match := re.search(r"class_path '([\w.]+)'", text):
         return f"{_key(text)}{match[1]} takes no {name}{near(name, _arguments(match[1]))}"
     for config in configs:
-        for place, class_path in _places(config, name):
-            return (
-                f"{place}: {class_path or 'this class'} takes no {name}{near(name, _arguments(class_path))}"
-            )
+        for place, found in _places(config, name):
+            class_path = found or _class_at(place, configs)
+            known = near(name, _arguments(class_path))
+            return f"{place}: {class_path.rpartition('.')[2] or 'this class'} takes no {name}{known}"
     return f"{_key(text)}{name}: no such argument"
 
 
@@ -92,6 +98,37 @@ def _places(tree: Any, name: str, place: str = "", class_path: str = "") -> Iter
     elif isinstance(tree, list):
         for index, value in enumerate(tree):
             yield from _places(value, name, f"{place}[{index}]", class_path)
+
+
+def words_as_config(words: Sequence[str]) -> dict[str, Any]:
+    """Options of a command line as a config, to find the place of a key that a message leaves out.
+
+    >>> words_as_config(["fit", "--model.gate", "MultiplyGate", "--model.gate.flor", "1"])
+    {'model': {'gate': {'class_path': 'MultiplyGate', 'flor': '1'}}}
+    """
+    tree: dict[str, Any] = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if not (match := re.match(r"--([\w.]+)\+?(?:=(.*))?$", word)):
+            continue
+        value = following if match[2] is None else match[2]
+        here = tree
+        *parents, name = match[1].split(".")
+        for place in parents:
+            if not isinstance(here.get(place), dict):
+                here[place] = {}
+            here = here[place]
+        here[name] = {"class_path": value} if re.match(r"[A-Z]\w+$|\w+\.[\w.]+$", value) else value
+    return tree
+
+
+def _class_at(place: str, configs: Sequence[Any]) -> str:
+    """The class path that the last config gives to the parent of the key at a dotted place, or nothing."""
+    for config in reversed(configs):
+        for part in place.removesuffix(".init_args").split(".")[:-1]:
+            config = config.get(part) if isinstance(config, Mapping) else None
+        if isinstance(config, Mapping) and "class_path" in config:
+            return str(config["class_path"])
+    return ""
 
 
 def _descendants(*roots: type) -> set[type]:

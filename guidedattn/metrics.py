@@ -77,6 +77,35 @@ class DeadMaps(Metric):
         return self.total / self.number
 
 
+class LossMeans(Metric):
+    """Each part of the loss, averaged over the samples of an epoch that count in it, and their sum as `loss`.
+
+    However the samples fall into batches, and batches to processes, the means are the same.
+
+    Args:
+        names: of the attention losses; the criterion comes first and needs none.
+    """
+
+    total: Tensor
+    number: Tensor
+
+    def __init__(self, names: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.names = tuple(names)
+        self.add_state("total", torch.zeros(1 + len(self.names)), dist_reduce_fx="sum")
+        self.add_state("number", torch.zeros(1 + len(self.names)), dist_reduce_fx="sum")
+
+    def update(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Add a batch: for the criterion and each attention loss `[B]` values and `[B]` bool, which count."""
+        self.total += torch.stack([values.detach().float().sum() for values, _ in parts])
+        self.number += torch.stack([counted.sum() for _, counted in parts])
+
+    def compute(self) -> dict[str, Tensor]:
+        """The sum of the means, and each attention loss; NaN for one in which no sample counted."""
+        means = self.total / self.number
+        return {"loss": means.nansum(), **dict(zip(self.names, means[1:], strict=True))}
+
+
 class StageMetrics(nn.Module):
     """All that is measured over one stage of a run, under the names of the log.
 
@@ -86,9 +115,10 @@ class StageMetrics(nn.Module):
     Args:
         class_names: K names.
         multi_label: whether targets are multi-hot.
+        losses: names of the attention losses.
     """
 
-    def __init__(self, class_names: Sequence[str], multi_label: bool) -> None:
+    def __init__(self, class_names: Sequence[str], multi_label: bool, losses: Sequence[str] = ()) -> None:
         super().__init__()
         size = len(class_names)
         task: dict[str, Any] = {"task": "multiclass", "num_classes": size}
@@ -103,11 +133,13 @@ class StageMetrics(nn.Module):
                 "auroc": AUROC(**task),
             }
         )
+        self.losses = LossMeans(losses)
         self.energy_in_mask = EnergyInMask()
         self.dead_maps = DeadMaps()
 
-    def update(self, guidance: Guidance, attention: bool) -> None:
-        """Add a batch; its map too if `attention`."""
+    def update(self, guidance: Guidance, parts: Sequence[tuple[Tensor, Tensor]], attention: bool) -> None:
+        """Add a batch and the parts of its loss (see `LossMeans`); its map too if `attention`."""
+        self.losses.update(parts)
         self.classification.update(guidance.probabilities.detach(), guidance.target.int())
         if attention:
             maps = guidance.attention.detach()
@@ -116,10 +148,10 @@ class StageMetrics(nn.Module):
 
     def compute(self) -> dict[str, Tensor]:
         """What could be measured so far, and start again."""
-        values: dict[str, Tensor] = self.classification.compute()
+        values: dict[str, Tensor] = {**self.losses.compute(), **self.classification.compute()}
         if self.dead_maps.update_called:
             values |= {"energy_in_mask": self.energy_in_mask.compute(), "dead_maps": self.dead_maps.compute()}
-        for metric in (self.classification, self.energy_in_mask, self.dead_maps):
+        for metric in (self.losses, self.classification, self.energy_in_mask, self.dead_maps):
             metric.reset()
         return {name: value.float() for name, value in values.items() if value.isfinite()}
 

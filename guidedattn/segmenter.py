@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import lightning.pytorch as pl
 import torch
@@ -12,8 +12,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
 
+from guidedattn.checkpoints import reading
 from guidedattn.component import build_callable, default, describe
 from guidedattn.errors import DataError
 from guidedattn.guidance import resize
@@ -51,7 +53,7 @@ class MaskSegmenter(pl.LightningModule):
         self.image_size = image_size
         self.net = create_unet(architecture, encoder, encoder_weights)
         self.optimizer = build_callable(optimizer, Optimizer)
-        self.lr_scheduler = None if lr_scheduler is None else build_callable(lr_scheduler, object)
+        self.lr_scheduler = None if lr_scheduler is None else build_callable(lr_scheduler, LRScheduler)
         self.save_hyperparameters(
             {
                 "architecture": architecture,
@@ -70,6 +72,16 @@ class MaskSegmenter(pl.LightningModule):
                 for stage in ("val", "test")
             }
         )
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """As Lightning's, always with `weights_only=True`.
+
+        Raises:
+            CheckpointError: unreadable, or not made of plain values.
+        """
+        with reading(checkpoint_path):
+            return super().load_from_checkpoint(checkpoint_path, **{**kwargs, "weights_only": True})
 
     def forward(self, images: Tensor) -> Tensor:
         """Probabilities `[B, 1, H, W]` of images `[B, C, H, W]` in [0, 1]."""

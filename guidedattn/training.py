@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,31 +12,38 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning_utilities.core.imports import RequirementCache
 
 from guidedattn import data as _data  # noqa: F401  short class names resolve for what is imported
-from guidedattn.callbacks import PredictionWriter, RunRecord
+from guidedattn.callbacks import PredictionWriter, RunRecord, holds_earlier_run
+from guidedattn.checkpoints import read_checkpoint
 from guidedattn.classifier import GuidedClassifier
-from guidedattn.cli_errors import shorten
+from guidedattn.cli_errors import shorten, words_as_config
+from guidedattn.component import import_object
 from guidedattn.data import PhantomDataModule
-from guidedattn.errors import ConfigError
-from guidedattn.segmenter import MaskSegmenter  # noqa: F401  short class name
+from guidedattn.errors import CheckpointError, ConfigError, GuidedAttnError
+from guidedattn.segmenter import MaskSegmenter
+
+_DEFAULTS = {"model": {name: p.default for name, p in inspect.signature(GuidedClassifier).parameters.items()}}
 
 
 class ShortErrorParser(LightningArgumentParser):
     """Says what is wrong in a few lines, without the page of usage."""
 
     config_files: ClassVar[list[Any]] = []
+    words: ClassVar[Sequence[str]] = ()
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the gist of `message` with near matches and exit with 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
         names = [name for action in parser._actions for name in action.option_strings]
         options = [name.removeprefix("--") for name in names if not name.endswith(("+", ".help"))]
-        print(f"guidedattn: error: {shorten(message, options, self.config_files)}", file=sys.stderr)  # noqa: T201
+        configs = [_DEFAULTS, *self.config_files, words_as_config(self.words)]
+        print(f"guidedattn: error: {shorten(message, options, configs)}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2)
 
 
@@ -54,6 +63,73 @@ class TrainingCLI(LightningCLI):
             )
         return parser
 
+    def _parse_ckpt_path(self) -> None:
+        """Read a checkpoint before anything is built; the parser cannot hold all that a recipe can."""
+        path = self._options().get("ckpt_path")
+        if path and path not in ("best", "last", "hpc") and "://" not in str(path):
+            read_checkpoint(path)
+
+    def _options(self) -> Any:
+        return self.config[self.config["subcommand"]]
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; a checkpoint to measure brings its model, config or not.
+
+        Raises:
+            ConfigError: arguments that a component or the trainer refuses.
+        """
+        options, saved = self._options(), self._saved_class()
+        left_out = saved is not None and not self.subclass_mode_model
+        given = options.pop("model") if left_out else None
+        try:
+            self.config_init = self.parser.instantiate_classes(self.config)
+        except ValueError as error:  # jsonargparse wraps ours where a class is chosen by its path
+            raise error.__cause__ if isinstance(error.__cause__, GuidedAttnError) else error from None
+        finally:
+            if left_out:
+                options["model"] = given
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = (
+            saved.load_from_checkpoint(options.ckpt_path) if saved else self._get(self.config_init, "model")
+        )
+        self._add_configure_optimizers_method_to_model(self.subcommand)
+        self.trainer = self.instantiate_trainer()
+
+    def _saved_class(self) -> type[GuidedClassifier] | type[MaskSegmenter] | None:
+        """The class to rebuild from `ckpt_path`; None to train, or for a user's own module."""
+        options = self._options()
+        if self.subcommand == "fit" or not Path(options.get("ckpt_path") or "").is_file():
+            return None
+        if not self.subclass_mode_model:
+            return GuidedClassifier
+        chosen = import_object(options.model.class_path)
+        return chosen if issubclass(chosen, GuidedClassifier | MaskSegmenter) else None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run, and leave no folder behind if a mistake of the user's ends the run before its first result.
+
+        Raises:
+            CheckpointError: the checkpoint to resume from belongs to another model.
+            ConfigError: the folder holds an earlier run.
+        """
+        folder = Path(self.trainer.log_dir or ".")
+        fresh, first = not folder.exists(), self.trainer.is_global_zero
+        recorded = first and not self.trainer.fast_dev_run and (folder / "config.yaml").exists()  # type: ignore[attr-defined]
+        if recorded:  # before a logger opens the folder: CSVLogger removes the metrics that it finds
+            raise holds_earlier_run(folder)
+        try:
+            super()._run_subcommand(subcommand)
+        except (GuidedAttnError, RuntimeError) as error:
+            misfit = "loading state_dict" in str(error)
+            if fresh and first and (misfit or isinstance(error, GuidedAttnError)):
+                discard(folder)
+            if misfit and not isinstance(error, GuidedAttnError):
+                path = self._options().ckpt_path
+                raise CheckpointError(
+                    f"checkpoint {path} belongs to another model than the config's"
+                ) from error
+            raise
+
     def before_instantiate_classes(self) -> None:
         """For `predict`: keep its own options away from the trainer, and refuse to overwrite early."""
         if self.subcommand == "predict":
@@ -66,7 +142,10 @@ class TrainingCLI(LightningCLI):
         config = self._get(self.config_init, "trainer", default={})
         if config.get("logger") in (None, True) and not config.get("fast_dev_run"):
             kwargs["logger"] = default_loggers(config.get("default_root_dir") or ".")
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise ConfigError(f"trainer: {' '.join(str(error).split()):.300}") from error
         if self.subcommand == "predict":
             options = self.config_init.predict
             trainer.callbacks.append(PredictionWriter(options.output, options.overlays))  # type: ignore[attr-defined]
@@ -81,6 +160,15 @@ def default_loggers(root: str | Path) -> list[Logger]:
     return [csv, TensorBoardLogger(root, name=csv.name, version=f"version_{csv.version}")]
 
 
+def discard(folder: Path) -> None:
+    """Remove a run's folder that holds no result, and the folder of runs if it is empty then."""
+    if any(path.name == "metrics.csv" or path.suffix == ".ckpt" for path in folder.rglob("*")):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.parent.name == "lightning_logs" and folder.parent.is_dir() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+
+
 def run(words: Sequence[str]) -> None:
     """Run one of Lightning's subcommands.
 
@@ -90,10 +178,11 @@ def run(words: Sequence[str]) -> None:
     """
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # tests call from Python
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")  # Lightning's own use of torch
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")  # by design
     configs = read_configs(words)
     own_model = _names_class("model", words, configs)
     own_data = _names_class("data", words, configs)
-    ShortErrorParser.config_files = configs
+    ShortErrorParser.config_files, ShortErrorParser.words = configs, words
     TrainingCLI(
         LightningModule if own_model else GuidedClassifier,
         LightningDataModule if own_data else PhantomDataModule,

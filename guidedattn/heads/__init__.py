@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from guidedattn.component import Component
+from guidedattn.errors import ConfigError
 
 __all__ = ["Head", "LinearHead", "MLPHead"]
 
@@ -61,10 +62,15 @@ class MLPHead(Head):
     Args:
         hidden: neurons of each dense layer.
         dropout: probability after each dense layer.
+
+    Raises:
+        ConfigError: not one dropout for each dense layer.
     """
 
     def __init__(self, hidden: Sequence[int] = (128, 64), dropout: Sequence[float] = (0.10, 0.05)) -> None:
         super().__init__()
+        if len(hidden) != len(dropout):
+            raise ConfigError(f"MLPHead has {len(hidden)} hidden layers and {len(dropout)} dropouts")
         self.hidden = tuple(hidden)
         self.dropout = tuple(dropout)
 

@@ -51,6 +51,20 @@ class AttentionLoss(Component):
         Raises:
             ConfigError: `compute` did not give one value per sample.
         """
+        return self.reduce(*self.per_sample(guidance))
+
+    def reduce(self, values: Tensor, counted: Tensor) -> Tensor:
+        """The scalar from what `per_sample` gave."""
+        return values.sum() / self._divisor(counted.sum())
+
+    def per_sample(self, guidance: Guidance) -> tuple[Tensor, Tensor]:
+        """`[B]` weighted values, averaged over an image's labels, and `[B]` bool: which samples count.
+
+        The values of the others are 0 and stay connected to the graph.
+
+        Raises:
+            ConfigError: `compute` did not give one value per sample.
+        """
         total = torch.zeros_like(guidance.logits[:, 0])
         number = torch.zeros_like(total)
         for view in guidance.views():
@@ -65,8 +79,7 @@ class AttentionLoss(Component):
                 counted = counted & view.has_mask
             total = total + torch.where(counted, values, torch.zeros_like(values))
             number = number + counted
-        per_sample = total / number.clamp_min(1)
-        return self.weight * per_sample.sum() / self._divisor((number > 0).sum())
+        return self.weight * total / number.clamp_min(1), number > 0
 
     def _divisor(self, count: Tensor) -> Tensor:
         """Samples to average over; while training on several processes, their mean over the processes.

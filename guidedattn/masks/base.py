@@ -39,7 +39,7 @@ class MaskProvider(Component):
         Raises:
             MaskError: wrong shape, values outside [0, 1] or NaN; names the provider and the first sample.
         """
-        self.requires_grad_(False)
+        self.requires_grad_(False).eval()
         masks = self.provide(images, batch).to(torch.float32)
         expected = (len(images), 1, *images.shape[-2:])
         if masks.shape != expected:

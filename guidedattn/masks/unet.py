@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guidedattn.checkpoints import load_network, read_checkpoint
+from guidedattn.checkpoints import load_entries, load_network, read_checkpoint
 from guidedattn.errors import CheckpointError, ConfigError, near
 from guidedattn.guidance import resize
 from guidedattn.masks.base import MaskProvider
@@ -77,7 +77,7 @@ class UNetMask(MaskProvider):
         if weights is not None:
             saved = read_checkpoint(weights)
             settings = saved.get("hyper_parameters", {})
-            if "encoder" not in settings:
+            if not {"architecture", "encoder", "image_size"} <= settings.keys():
                 raise CheckpointError(f"{weights} is not a checkpoint of MaskSegmenter")
             architecture, encoder = settings["architecture"], settings["encoder"]
             image_size = settings["image_size"]
@@ -91,7 +91,7 @@ class UNetMask(MaskProvider):
         self.image_size = image_size
         self.net = create_unet(architecture, encoder)
         if state is not None:
-            self.net.load_state_dict(state)
+            load_entries(self.net, state, str(weights), f"{architecture} on {encoder}")
         self.requires_grad_(False)
         self.eval()
 

@@ -22,20 +22,26 @@ class Step(torch.nn.Module):
         return self.model.losses(self.model.guide(batch))["loss"]
 
 
-def step() -> Step:
+def step(kind: str) -> Step:
+    """Stage III on a network with GroupNorm, or on a frozen one with BatchNorm; class 0 has a dead map."""
     losses = [AttentionMining(), MaskAlignment(weight=5.0)]
-    return Step(tiny_classifier(norm="group", gate=MultiplyGate(), attention_losses=losses)).train()
+    frozen = kind == "frozen"
+    model = tiny_classifier(
+        "batch" if frozen else "group", gate=MultiplyGate(), attention_losses=losses, freeze_backbone=frozen
+    )
+    with torch.no_grad():
+        model.head.net[-1].weight[0].zero_()
+    return Step(model).train()
 
 
 def gradients(module) -> torch.Tensor:
-    return torch.cat([p.grad.flatten() for p in module.parameters()])
+    return torch.cat([p.grad.flatten() for p in module.parameters() if p.requires_grad])
 
 
 def joined_batch():
     batch = make_batch(size=8)
-    batch["has_mask"] = torch.tensor(
-        [True, False, False, False, True, True, True, False]
-    )  # 1 and 3 per process
+    batch["label"] = torch.tensor([0, 1, 0, 2, 1, 2, 1, 0])  # 2 and 1 dead maps per process
+    batch["has_mask"] = torch.tensor([True, True, False, False, True, True, True, False])  # 2 and 3 masks
     return batch
 
 
@@ -44,8 +50,9 @@ if __name__ == "__main__":
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[2]}
     dist.init_process_group("gloo", rank=rank, world_size=2)
     part = {key: value[4 * rank : 4 * rank + 4] for key, value in joined_batch().items()}
-    wrapped = torch.nn.parallel.DistributedDataParallel(step())
+    wrapped = torch.nn.parallel.DistributedDataParallel(step(sys.argv[4]))
     torch.autograd.backward(wrapped(part))
     if rank == 0:
         torch.save(gradients(wrapped), sys.argv[3])
-    dist.destroy_process_group()
+    dist.barrier()
+    os._exit(0)  # gloo's threads may abort an orderly exit

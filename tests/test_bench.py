@@ -1,0 +1,25 @@
+"""`guidedattn bench` runs; how long the steps take is the machine's affair."""
+
+import re
+
+import torch
+
+from guidedattn.cli import main
+
+
+def test_bench_prints_the_ratio_of_every_step(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    threads = torch.get_num_threads()
+    words = ["--rounds", "2", "--image_size", "64", "--batch_size", "2", "--backbone", "test_resnet"]
+    try:
+        assert main(["bench", *words, "--threads", "1"]) == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    assert "test_resnet, 2@64, 1 threads, 2 rounds" in printed
+    rows = dict(re.findall(r"│ (\S.*?) +│ +\d+ │ +(\d+\.\d\d) │ +\d+\.\d\d to \d+\.\d\d │", printed))
+    assert set(rows) == {
+        "plain", "gate", "mask alignment", "attention mining", "gate + mining (stage III)"
+    }  # fmt: skip
+    assert float(rows["plain"]) == 1
