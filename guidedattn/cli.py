@@ -14,6 +14,7 @@ COMMANDS = {
     "validate": ("guidedattn.training", "measure a checkpoint on the validation split"),
     "test": ("guidedattn.training", "measure a checkpoint on the test split"),
     "predict": ("guidedattn.training", "write predictions.csv, and attention overlays if asked"),
+    "data": ("guidedattn.data_cli", "list, build, verify and prepare the images of a collection"),
     "demo": ("guidedattn.demo", "plain against guided on generated phantoms; needs no data"),
     "bench": ("guidedattn.bench", "what guidance costs on this machine, as ratios to a plain step"),
 }
@@ -32,7 +33,10 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 2 for a mistake that the user can mend, 130 for Ctrl-C."""
+    """Run one command and return the exit code.
+
+    0; 1 where a check found faults; 2 for a mistake that the user can mend; 130 for Ctrl-C.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(usage())  # noqa: T201
@@ -44,12 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"no command {words[0]!r}{near(words[0], COMMANDS)}; see guidedattn --help")
     sys.path.append(str(Path.cwd()))  # a class path may name a file of the user's, beside the config
     try:
-        importlib.import_module(COMMANDS[words[0]][0]).run(words)
+        code: int | None = importlib.import_module(COMMANDS[words[0]][0]).run(words)
     except GuidedAttnError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return 130
-    return 0
+    return code or 0
 
 
 def _fail(message: str) -> int:

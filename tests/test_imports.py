@@ -15,12 +15,12 @@ LAYERS = [
     FAMILIES,
     {"classifier", "segmenter"},
     {"callbacks", "figures", "cli_errors", "demo", "bench"},
-    {"training"},
+    {"training", "data_cli"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors"}
+RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli"}
 FRAMEWORK = {"lightning", "lightning_utilities", "torch", "torchmetrics", "torchvision"}
 
 
