@@ -21,12 +21,13 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from guidedattn.backbones import TimmBackbone
-from guidedattn.callbacks import versions, whole_file
+from guidedattn.callbacks import versions
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.component import default
 from guidedattn.data import PhantomDataModule
 from guidedattn.errors import ConfigError
 from guidedattn.figures import save_sheet
+from guidedattn.files import whole_file
 from guidedattn.gates import FeatureGate, MultiplyGate
 from guidedattn.guidance import Guidance
 from guidedattn.heads import LinearHead

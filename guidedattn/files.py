@@ -1,0 +1,35 @@
+"""Files that are whole or absent, and digests of what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def whole_path(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes its name once the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """Open a text file for writing that appears under its name only once it is complete."""
+    with whole_path(path) as part, part.open("w", newline="") as file:
+        yield file
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's contents."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
