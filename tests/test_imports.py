@@ -11,7 +11,7 @@ FAMILIES = {"backbones", "heads", "gates", "masks", "explainers", "losses", "met
 LAYERS = [
     {"errors", "files"},
     {"component", "checkpoints", "optim"},  # what components, or the modules that own them, are built with
-    {"guidance"},
+    {"guidance", "backgrounds"},
     FAMILIES,
     {"classifier", "segmenter"},
     {"callbacks", "figures", "cli_errors", "demo", "bench"},

@@ -27,6 +27,8 @@ class AttentionLoss(Component):
     """
 
     needs_mask: bool = True
+    per_label: bool = True
+    """Whether the value depends on the class that the map belongs to; else it is computed once per image."""
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -67,7 +69,7 @@ class AttentionLoss(Component):
         """
         total = torch.zeros_like(guidance.logits[:, 0])
         number = torch.zeros_like(total)
-        for view in guidance.views():
+        for view in guidance.views() if self.per_label else (guidance,):
             values = self.compute(view)
             if values.shape != total.shape:
                 raise ConfigError(

@@ -1,0 +1,106 @@
+"""Losses on the prediction under another outside, against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, softmax
+from scipy.stats import entropy
+
+from guidedattn.backgrounds import (
+    BlurredBackground,
+    ConstantBackground,
+    ForeignBackground,
+    NoiseBackground,
+)
+from guidedattn.gates import MultiplyGate
+from guidedattn.losses import BackgroundConsistency, ForegroundOnly
+from tests.conftest import make_batch, tiny_classifier
+
+
+@pytest.mark.parametrize(
+    "background", [ForeignBackground(), BlurredBackground(), NoiseBackground(), ConstantBackground()]
+)
+def test_the_inside_stays_and_the_outside_is_another(background):
+    batch = make_batch(size=5)
+    images, mask = batch["image"], batch["mask"].bool()
+    found = background(images, batch["mask"])
+    assert torch.equal(found[mask], images[mask])
+    assert not torch.isclose(found[~mask], images[~mask]).any(dim=0).all()
+    assert 0 <= found.min() <= found.max() <= 1
+
+
+def test_a_foreign_outside_is_never_ones_own_while_training():
+    images = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 4, 4) / 6
+    outside = torch.zeros(6, 1, 4, 4)
+    background = ForeignBackground().train()
+    seen = set()
+    for _ in range(50):
+        found = (background(images, outside)[:, 0, 0, 0] * 6).round().int().tolist()
+        assert all(found[i] != i for i in range(6))
+        assert sorted(found) == list(range(6))
+        seen.add(tuple(found))
+    assert len(seen) == 5
+
+
+def test_the_constant_is_the_mean_of_the_inside():
+    images = torch.tensor([[[[0.2, 0.4], [0.9, 1.0]]]])
+    mask = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    expected = torch.tensor([[[[0.2, 0.4], [0.3, 0.3]]]])
+    assert torch.allclose(ConstantBackground()(images, mask), expected)
+
+
+def second_look(model, batch):
+    """Logits of the images with their neighbour's outside, put together pixel by pixel."""
+    images = batch["image"].clone()
+    for i in range(len(images)):
+        for y in range(images.shape[2]):
+            for x in range(images.shape[3]):
+                if not batch["mask"][i, 0, y, x]:
+                    images[i, :, y, x] = batch["image"][i - 1, :, y, x]
+    with torch.no_grad():
+        return model(images, batch).double().numpy(), model(batch["image"], batch).double().numpy()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_values_equal_those_worked_out_by_hand(multi_label):
+    batch = make_batch(size=4)
+    batch["has_mask"][:] = True
+    if multi_label:
+        batch["label"] = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
+    model = tiny_classifier(gate=MultiplyGate(), multi_label=multi_label).eval()
+    with torch.no_grad():
+        model.head.net[-1].weight.mul_(30)
+    guidance = model.guide(batch)
+    second, first = second_look(model, batch)
+    label = batch["label"].numpy()
+    if multi_label:
+        p, q = expit(first), expit(second)
+        consistency = entropy([p, 1 - p], [q, 1 - q], axis=0).mean(1)
+        suffices = -np.mean(label * np.log(q) + (1 - label) * np.log(1 - q), 1)
+    else:
+        consistency = entropy(softmax(first, 1), softmax(second, 1), axis=1)
+        suffices = -np.log(softmax(second, 1)[np.arange(4), label])
+    for loss, expected in ((BackgroundConsistency(2.0), consistency), (ForegroundOnly(2.0), suffices)):
+        loss.eval()
+        assert loss(guidance).item() == pytest.approx(2 * expected.mean(), rel=1e-4)
+
+
+def test_images_without_a_mask_and_buffers_are_left_alone_and_no_map_is_computed():
+    batch = make_batch(size=4)  # the last has no mask
+    model = tiny_classifier(attention_losses=[BackgroundConsistency(), ForegroundOnly()]).train()
+    guidance = model.guide(batch)
+    before = {name: value.clone() for name, value in model.backbone.named_buffers()}
+    values, counted = model.attention_losses[1].per_sample(guidance)
+    assert counted.tolist() == [True, True, True, False]
+    assert values[3] == 0
+    assert all(torch.equal(before[name], value) for name, value in model.backbone.named_buffers())
+    model.losses(guidance)["loss"].backward()
+    assert not guidance.has_attention
+    assert all(p.grad is not None for p in model.backbone.parameters())
+
+
+def test_a_prediction_that_reads_the_inside_only_has_nothing_to_mend():
+    batch = make_batch(size=4)
+    batch["has_mask"][:] = True
+    model = tiny_classifier(input_gate=MultiplyGate()).eval()
+    assert BackgroundConsistency()(model.guide(batch)).item() == pytest.approx(0, abs=1e-9)
