@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": ("guidedattn.training", "write predictions.csv, and attention overlays if asked"),
     "data": ("guidedattn.data_cli", "list, build, verify and prepare the images of a collection"),
     "demo": ("guidedattn.demo", "plain against guided on generated phantoms; needs no data"),
+    "shortcut": ("guidedattn.shortcut", "which guidance survives a marker that betrays the class"),
     "bench": ("guidedattn.bench", "what guidance costs on this machine, as ratios to a plain step"),
 }
 

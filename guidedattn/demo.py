@@ -242,7 +242,7 @@ def run(words: Sequence[str]) -> None:
     )
     results = demo.run()
     with whole_file(demo.output / "config.yaml") as file:
-        file.write(parser.dump(settings, skip_none=False))
+        file.write(parser.dump(settings, skip_unset=False))
     with whole_file(demo.output / "versions.json") as file:
         json.dump(versions(), file, indent=2)
     with whole_file(demo.output / "metrics.json") as file:

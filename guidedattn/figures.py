@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,4 +120,42 @@ def save_sheet(
                 )
     if title:
         figure.suptitle(title, fontsize=11)
+    _save(figure, path)
+
+
+def save_intervals(
+    path: Path, names: Sequence[str], series: Mapping[str, Sequence[tuple[float, float]]], axis: str
+) -> None:
+    """Draw one line per name with a point and an interval per series.
+
+    Args:
+        path: the PNG, SVG or PDF to write.
+        names: from top to bottom.
+        series: by name, mean and standard deviation per line.
+        axis: what is drawn, a share between 0 and 1.
+    """
+    figure = Figure(figsize=(7, 0.36 * len(names) + 1.1), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    styles = zip(("#0072b2", "#7f7f7f", "#d55e00"), ("o", "s", "D"), strict=True)  # told apart by shape too
+    for (label, values), (colour, shape) in zip(series.items(), styles, strict=True):
+        means, spreads = zip(*values, strict=True)
+        lines = range(len(names))
+        axes.errorbar(
+            means,
+            lines,
+            xerr=[0 if s != s else s for s in spreads],
+            fmt=shape,
+            color=colour,
+            label=label,
+            capsize=2,
+            ms=5,
+        )
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.01)
+    axes.set_xlabel(axis)
+    axes.grid(axis="x", alpha=0.3)
+    axes.grid(axis="y", alpha=0.15)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=len(series), frameon=False)
     _save(figure, path)

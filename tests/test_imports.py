@@ -14,13 +14,13 @@ LAYERS = [
     {"guidance", "backgrounds"},
     FAMILIES,
     {"classifier", "segmenter"},
-    {"callbacks", "figures", "cli_errors", "demo", "bench"},
+    {"callbacks", "figures", "cli_errors", "shortcut", "demo", "bench"},
     {"training", "data_cli"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli"}
+RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli", "shortcut"}
 FRAMEWORK = {"lightning", "lightning_utilities", "torch", "torchmetrics", "torchvision"}
 
 

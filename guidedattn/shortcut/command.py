@@ -1,0 +1,198 @@
+"""`guidedattn shortcut`: train recipes on data with a planted marker, and compare what they learnt.
+
+Three recipes are always there: `ceiling` (plain, trained without any marker), `inside only` (what lies
+outside the mask is removed from the images) and `plain`. A call with the same --output goes on where the
+last one stopped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from guidedattn.callbacks import versions
+from guidedattn.classifier import GuidedClassifier
+from guidedattn.component import default
+from guidedattn.data import ImageDataModule
+from guidedattn.data.markers import Marker
+from guidedattn.errors import ConfigError
+from guidedattn.files import whole_file
+from guidedattn.gates import MultiplyGate
+from guidedattn.shortcut.report import save_figure, summarise, table, to_markdown
+from guidedattn.shortcut.runs import Bench, Run, carry_out, finished, limit_threads, settings_digest
+
+ALWAYS: dict[str, dict[str, Any]] = {
+    "ceiling": {},
+    "inside only": {"input_gate": default(MultiplyGate)},
+    "plain": {},
+}
+
+
+def parser() -> ArgumentParser:
+    """The options of the command."""
+    options = ArgumentParser(prog="guidedattn shortcut", description=__doc__)
+    options.add_argument("--config", action="config", help="a YAML file of these options")
+    options.add_argument("--data", type=ImageDataModule, required=True, help="single-label, with masks")
+    options.add_argument("--marker", type=Marker, required=True, help="what is planted outside the masks")
+    options.add_argument("--probability", type=float, default=0.95, help="how often it agrees in training")
+    options.add_argument("--model", type=dict, default={}, help="arguments of GuidedClassifier")
+    options.add_argument(
+        "--recipes",
+        type=dict,
+        default={},
+        help="by name, arguments that differ; `tune` maps a dotted one to values, chosen on validation",
+    )
+    options.add_argument("--seeds", type=list[int], default=[0, 1, 2], help="one run each per recipe")
+    options.add_argument("--epochs", type=int, default=5, help="passes over the training images")
+    options.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    options.add_argument("--threads", type=int, default=1, help="of each job")
+    options.add_argument("--output", type=Path, default=Path("guidedattn_shortcut"), help="folder of results")
+    return options
+
+
+def model_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `GuidedClassifier` in full, with whole class paths.
+
+    Raises:
+        ConfigError: an argument that it does not take.
+    """
+    model = ArgumentParser(exit_on_error=False)
+    model.add_class_arguments(GuidedClassifier)
+    try:
+        return dict(model.parse_object(dict(given)).as_dict())
+    except Exception as error:
+        raise ConfigError(f"recipe {name!r}: {' '.join(str(error).split()):.300}") from error
+
+
+def with_value(recipe: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of a recipe in which a dotted key, list positions included, has another value.
+
+    Raises:
+        ConfigError: there is no such place.
+
+    >>> with_value({"losses": [{"weight": 1}]}, "losses.0.weight", 5)
+    {'losses': [{'weight': 5}]}
+    """
+    copy: dict[str, Any] = json.loads(json.dumps(recipe))
+    here: Any = copy
+    *parents, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+    try:
+        for part in parents:
+            here = here[part]
+        here[last] = value
+    except (KeyError, IndexError, TypeError) as error:
+        raise ConfigError(f"tune: the recipe has no {key}") from error
+    return copy
+
+
+class Benchmark:
+    """All runs of a call: which there are, which are done, and what they say.
+
+    Args:
+        options: as parsed.
+        words: the command line, for other processes to parse again.
+    """
+
+    def __init__(self, options: Namespace, words: Sequence[str]) -> None:
+        self.options, self.words = options, list(words)
+        self.folder = options.output / "runs"
+        self.shared = {
+            "data": options.data.as_dict(),
+            "marker": options.marker.as_dict(),
+            "probability": options.probability,
+            "epochs": options.epochs,
+        }
+        self.recipes = {**ALWAYS, **{name: dict(recipe) for name, recipe in options.recipes.items()}}
+        self.tuned = {name: dict(recipe.pop("tune", {})) for name, recipe in self.recipes.items()}
+
+    def run_of(self, name: str, seed: int, value: Any = None) -> Run:
+        """A recipe's run on one seed, with a value in the tuned place if there is one."""
+        recipe, variant = self.recipes[name], ""
+        for key in self.tuned[name]:
+            recipe, variant = with_value(recipe, key, value), f"{key.rpartition('.')[2]}={value:g}"
+        arguments = model_arguments(name, {**self.options.model, **recipe})
+        return Run(name, seed, arguments, "absent" if name == "ceiling" else "matched", variant)
+
+    def first_runs(self) -> list[Run]:
+        """Every seed of an untuned recipe, and every value of a tuned one on the first seed."""
+        runs = []
+        for name in self.recipes:
+            values = list(itertools.chain(*self.tuned[name].values()))
+            if values:
+                runs += [self.run_of(name, self.options.seeds[0], value) for value in values]
+            else:
+                runs += [self.run_of(name, seed) for seed in self.options.seeds]
+        return runs
+
+    def chosen_runs(self, results: Sequence[Mapping[str, Any]]) -> list[Run]:
+        """Every seed of the tuned recipes, with the value that did best on validation images."""
+        runs = []
+        for name in self.recipes:
+            scores = {r["variant"]: r["val_accuracy_outside_swapped"] for r in results if r["recipe"] == name}
+            for values in self.tuned[name].values():
+                named = {self.run_of(name, self.options.seeds[0], v).variant: v for v in values}
+                best = max(named, key=lambda variant: scores[variant])
+                runs += [self.run_of(name, seed, named[best]) for seed in self.options.seeds]
+        return runs
+
+    def carry_out(self, runs: Sequence[Run], progress: Progress, label: str) -> list[dict[str, Any]]:
+        """Do what is not done yet, several at a time if asked."""
+        digests = [settings_digest(run, self.shared) for run in runs]
+        results = [finished(run, self.folder, digest) for run, digest in zip(runs, digests, strict=True)]
+        missing = [i for i, result in enumerate(results) if result is None]
+        task = progress.add_task(label, total=len(runs), completed=len(runs) - len(missing))
+        with ProcessPoolExecutor(
+            self.options.jobs, get_context("spawn"), limit_threads, (self.options.threads,)
+        ) as pool:
+            pending: dict[Future[dict[str, Any]], int] = {
+                pool.submit(_job, self.words, runs[i], self.folder, digests[i]): i for i in missing
+            }
+            for done in as_completed(pending):
+                results[pending[done]] = done.result()
+                progress.advance(task)
+        return [result for result in results if result is not None]
+
+
+def _job(words: Sequence[str], run: Run, folder: Path, digest: str) -> dict[str, Any]:
+    """One run, in a process of its own."""
+    options = parser().parse_args(list(words))
+    built = parser().instantiate_classes(options)
+    return carry_out(
+        Bench(built.data, built.marker, options.probability, options.epochs), run, folder, digest
+    )
+
+
+def run(words: Sequence[str]) -> None:
+    """Run the benchmark, print its table and leave runs, table, figure and numbers in the output folder."""
+    options = parser().parse_args(list(words[1:]))
+    benchmark = Benchmark(options, words[1:])
+    first = benchmark.first_runs()  # a mistake in a recipe shows before anything is written
+    with whole_file(options.output / "config.yaml") as file:
+        file.write(parser().dump(options, skip_unset=False))
+    with whole_file(options.output / "versions.json") as file:
+        json.dump(versions(), file, indent=2)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console()
+    with Progress(*columns, console=console) as progress:
+        results = benchmark.carry_out(first, progress, "first runs")
+        chosen = benchmark.chosen_runs(results)
+        tuned = {run.recipe for run in chosen}
+        results = [result for result in results if result["recipe"] not in tuned]
+        results += benchmark.carry_out(chosen, progress, "tuned recipes, all seeds") if chosen else []
+    summary = summarise(results, list(benchmark.recipes))
+    with whole_file(options.output / "results.json") as file:
+        json.dump(summary, file, indent=2)
+    with whole_file(options.output / "table.md") as file:
+        file.write(to_markdown(summary))
+    save_figure(summary, options.output / "figure.png")
+    console.print(table(summary))
+    console.print(f"Runs, table, figure and numbers: {options.output}")

@@ -1,0 +1,172 @@
+"""One run of the shortcut benchmark: train one recipe on one seed, and measure what it learnt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import Dataset
+
+from guidedattn.classifier import GuidedClassifier
+from guidedattn.data import ImageDataModule
+from guidedattn.data.loaders import evaluation_loader, train_loader
+from guidedattn.data.markers import Marker
+from guidedattn.data.shortcut import ShortcutDataset, Shown
+from guidedattn.errors import ConfigError
+from guidedattn.files import whole_file
+from guidedattn.shortcut.measure import SHOWN, accuracy_outside, measure
+
+TRAIN_STREAM, VAL_STREAM, TEST_STREAM = range(3)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run trains.
+
+    Attributes:
+        recipe: its name in the tables.
+        seed: of the initial weights, the order and the markers.
+        arguments: of `GuidedClassifier`, as plain values.
+        shown: `absent` for the ceiling, which never meets a marker in training.
+        variant: which value of a tuned weight this is; empty if it is the chosen or only one.
+    """
+
+    recipe: str
+    seed: int
+    arguments: Mapping[str, Any]
+    shown: Shown = "matched"
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        return "-".join(part for part in (self.recipe, self.variant, str(self.seed)) if part)
+
+
+class Bench:
+    """The data, the marker and the training that all recipes share.
+
+    Args:
+        data: any single-label data module whose images have masks.
+        marker: planted outside the masks.
+        probability: how often the marker agrees with the class in training and validation.
+        epochs: passes over the training images.
+    """
+
+    def __init__(self, data: ImageDataModule, marker: Marker, probability: float, epochs: int) -> None:
+        self.data, self.marker = data, marker
+        self.probability, self.epochs = probability, epochs
+
+    def plant(self, split: Any, shown: Shown, stream: int, seed: int) -> Dataset[dict[str, Any]]:
+        """The images of a split, marked; without exceptions in the test split."""
+        probability = 1.0 if split == "test" else self.probability
+        images = self.data.make_dataset(split)
+        return ShortcutDataset(
+            images, self.marker, shown, self.data.num_classes, probability, 3 * seed + stream
+        )
+
+    def run(self, run: Run) -> dict[str, Any]:
+        """Train and measure; plain values, `margins` as lists."""
+        started = time.perf_counter()
+        pl.seed_everything(run.seed, workers=True, verbose=False)
+        data, clock = self.data, StepClock()
+        data.setup("fit")
+        model = GuidedClassifier(
+            **{**run.arguments, "num_classes": data.num_classes, "class_names": data.class_names}
+        )
+        trainer = pl.Trainer(
+            max_epochs=self.epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            callbacks=[clock],
+        )
+        train = self.plant("train", run.shown, TRAIN_STREAM, run.seed)
+        trainer.fit(model, train_loader(train, data.batch_size, data.num_workers, run.seed))
+        model.eval()
+        val = self.plant("val", run.shown, VAL_STREAM, run.seed)
+        tests = {shown: self.plant("test", shown, TEST_STREAM, run.seed) for shown in SHOWN}  # type: ignore[arg-type]
+        found = measure(model, {shown: self._loader(test) for shown, test in tests.items()})
+        found["margins"] = {shown: values.tolist() for shown, values in found["margins"].items()}
+        return {
+            "recipe": run.recipe,
+            "variant": run.variant,
+            "seed": run.seed,
+            "val_accuracy_outside_swapped": accuracy_outside(model, self._loader(val)),
+            **found,
+            "step_seconds": clock.median,
+            "seconds": time.perf_counter() - started,
+        }
+
+    def _loader(self, dataset: Dataset[dict[str, Any]]) -> Any:
+        return evaluation_loader(dataset, self.data.batch_size, self.data.num_workers)
+
+
+class StepClock(pl.Callback):
+    """Times training steps, from the batch's arrival to the end of the optimiser's step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.start = 0.0
+
+    def on_train_batch_start(self, *args: Any) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self.start = time.perf_counter()
+
+    def on_train_batch_end(self, *args: Any) -> None:  # noqa: ARG002
+        """Read the clock."""
+        self.seconds.append(time.perf_counter() - self.start)
+
+    @property
+    def median(self) -> float:
+        """Of all steps but the first."""
+        return statistics.median(self.seconds[1:] or self.seconds)
+
+
+def settings_digest(run: Run, shared: Mapping[str, Any]) -> str:
+    """Identifies what a result depends on."""
+    text = json.dumps(
+        [run.recipe, run.seed, run.shown, dict(run.arguments), dict(shared)], sort_keys=True, default=str
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def finished(run: Run, folder: Path, digest: str) -> dict[str, Any] | None:
+    """The result that an earlier call left, if it did.
+
+    Raises:
+        ConfigError: the result belongs to other settings.
+    """
+    path = folder / f"{run.name}.json"
+    if not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text())
+    if result["settings"] != digest:
+        raise ConfigError(f"{path} holds a run of other settings: choose another --output or remove it")
+    return result
+
+
+def carry_out(bench: Bench, run: Run, folder: Path, digest: str) -> dict[str, Any]:
+    """Run and leave the result in a file, whole or not at all."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+    result = {"settings": digest, **bench.run(run)}
+    with whole_file(folder / f"{run.name}.json") as file:
+        json.dump(result, file)
+    return result
+
+
+def limit_threads(number: int) -> None:
+    """For processes that share a machine's cores."""
+    torch.set_num_threads(number)

@@ -1,0 +1,136 @@
+"""`guidedattn shortcut`: what is measured, what is resumed, what is refused."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from guidedattn.backgrounds import ConstantBackground
+from guidedattn.cli import main
+from guidedattn.gates import MultiplyGate
+from guidedattn.shortcut.measure import SHOWN, accuracy_outside, measure
+from guidedattn.shortcut.report import summarise
+from tests.conftest import make_batch, tiny_classifier
+
+CONFIG = """
+data:
+  class_path: PhantomDataModule
+  init_args: {train_size: 30, val_size: 12, test_size: 12, image_size: 32}
+marker: {class_path: Border}
+epochs: 1
+seeds: [0, 1]
+model:
+  backbone: {class_path: TimmBackbone, init_args: {name: test_resnet}}
+  head: {class_path: LinearHead}
+recipes:
+  aligned:
+    attention_losses: [{class_path: MaskAlignment, init_args: {weight: 1.0}}]
+    tune: {attention_losses.0.init_args.weight: [5.0, 20.0]}
+"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "shortcut.yaml").write_text(CONFIG)
+    return ["shortcut", "--config", "shortcut.yaml", "--output", "out"]
+
+
+def test_accuracies_and_margins_are_those_of_the_logits():
+    model = tiny_classifier().eval()
+    batches = {shown: [make_batch(5, seed=i), make_batch(4, seed=9 + i)] for i, shown in enumerate(SHOWN)}
+    found = measure(model, batches)
+    for shown in SHOWN:
+        logits = torch.cat([model(batch["image"]) for batch in batches[shown]])
+        labels = torch.cat([batch["label"] for batch in batches[shown]])
+        right = (logits.argmax(1) == labels).tolist()
+        assert found["accuracy"][shown] == pytest.approx(sum(right) / 9)
+        assert [value > 0 for value in found["margins"][shown].tolist()] == right
+
+
+def test_a_model_that_sees_the_inside_only_is_not_moved_by_another_outside():
+    model = tiny_classifier(input_gate=MultiplyGate()).eval()
+    batches = [make_batch(12, seed=seed) for seed in range(3)]
+    for batch in batches:
+        batch["has_mask"][:] = True
+    logits = torch.cat([model(batch["image"], batch) for batch in batches])
+    plain = (logits.argmax(1) == torch.cat([batch["label"] for batch in batches])).float().mean().item()
+    assert accuracy_outside(model, batches) == pytest.approx(plain)
+    assert accuracy_outside(model, batches, ConstantBackground(0.3)) == pytest.approx(plain)
+
+
+def result(recipe, seed, matched, swapped):
+    margins = {"matched": matched, "absent": matched, "swapped": swapped}
+    accuracy = {shown: sum(m > 0 for m in values) / len(values) for shown, values in margins.items()}
+    return {
+        "recipe": recipe, "variant": "", "seed": seed, "accuracy": accuracy, "margins": margins,
+        "energy_in_mask": 0.5, "dead_maps": 0.0, "step_seconds": 2.0 if recipe == "guided" else 1.0,
+    }  # fmt: skip
+
+
+def test_reliance_is_in_units_of_the_ceilings_margins_of_the_same_seed():
+    results = [
+        result("ceiling", 0, [1.0, 3.0], [1.0, 3.0]),  # standard deviation sqrt(2)
+        result("ceiling", 1, [0.0, 4.0], [0.0, 4.0]),  # 2 sqrt(2)
+        *(result("plain", seed, [1.0, 1.0], [-1.0, -3.0]) for seed in (0, 1)),  # a mean shift of 3
+        *(result("guided", seed, [1.0, 1.0], [1.0, 1.0]) for seed in (0, 1)),
+    ]
+    found = summarise(results, ["ceiling", "plain", "guided"])
+    values = [run["reliance"] for run in found["plain"]["runs"]]
+    assert values == pytest.approx([3 / 2**0.5, 1.5 / 2**0.5])
+    assert found["plain"]["mean"]["reliance"] == pytest.approx(2.25 / 2**0.5)
+    assert found["plain"]["sd"]["reliance"] == pytest.approx(0.75)  # of two values: difference / sqrt(2)
+    expected = {"matched": 1, "absent": 1, "swapped": 1, "reliance": 0, "energy_in_mask": 0.5, "step": 2}
+    assert found["guided"]["mean"] == pytest.approx({**expected, "dead_maps": 0})
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_tunes_resumes_and_refuses_other_settings(config, tmp_path, capsys):
+    assert main([*config, "--jobs", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "aligned (weight=" in printed
+    runs = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out/runs").iterdir()}
+    tried = {f"aligned-weight={w}-0.json" for w in (5, 20)}
+    assert tried < set(runs)
+    assert len(runs) == 3 * 2 + 2 + 1  # always there, tried on the first seed, the chosen one on the second
+    tries = {name: json.loads((tmp_path / "out/runs" / name).read_text()) for name in tried}
+    best = max(tries.values(), key=lambda r: r["val_accuracy_outside_swapped"])
+    summary = json.loads((tmp_path / "out/results.json").read_text())
+    assert list(summary) == ["ceiling", "inside only", "plain", "aligned"]
+    chosen = {run["variant"] for run in summary["aligned"]["runs"]}
+    assert len(chosen) == 1
+    scores = {r["variant"]: r["val_accuracy_outside_swapped"] for r in tries.values()}
+    assert scores[chosen.pop()] == best["val_accuracy_outside_swapped"]
+    assert summary["inside only"]["mean"]["reliance"] == pytest.approx(0, abs=1e-3)
+
+    (tmp_path / "out/runs/plain-1.json").unlink()  # as if the call had been killed
+    assert main(config) == 0
+    again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out/runs").iterdir()}
+    assert {name for name in again if again[name] != runs[name]} == {"plain-1.json"}
+    repeated = json.loads((tmp_path / "out/results.json").read_text())["plain"]["runs"][1]
+    assert repeated["swapped"] == summary["plain"]["runs"][1]["swapped"]
+
+    assert main([*config, "--epochs", "2"]) == 2
+    assert "holds a run of other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("  bad:\n    gat: {class_path: MultiplyGate}\n", "recipe 'bad': .*gat"),
+        ("  bad:\n    gate: {class_path: MultiplyGat}\n", "recipe 'bad': .*MultiplyGat"),
+        (
+            "  bad:\n    tune: {attention_losses.0.weight: [1.0]}\n",
+            "tune: the recipe has no attention_losses.0",
+        ),
+    ],
+)
+def test_a_wrong_recipe_is_refused_before_anything_is_written(config, tmp_path, capsys, wrong, message):
+    (tmp_path / "shortcut.yaml").write_text(CONFIG + wrong)
+    assert main(config) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
