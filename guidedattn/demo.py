@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,11 +28,11 @@ from guidedattn.data import PhantomDataModule
 from guidedattn.errors import ConfigError
 from guidedattn.figures import save_sheet
 from guidedattn.files import whole_file
-from guidedattn.gates import FeatureGate, MultiplyGate
-from guidedattn.guidance import Guidance
+from guidedattn.gates import BackgroundGate, FeatureGate, MultiplyGate
 from guidedattn.heads import LinearHead
-from guidedattn.losses import AttentionLoss, MaskAlignment
-from guidedattn.metrics import DeadMaps, EnergyInMask, margin, reliance
+from guidedattn.losses import AttentionLoss, ForegroundOnly
+from guidedattn.metrics import reliance
+from guidedattn.shortcut.measure import measure
 
 Marker = Literal["matched", "absent", "swapped"]
 MARKERS: tuple[Marker, ...] = get_args(Marker)
@@ -55,6 +55,7 @@ class Demo:
         batch_size: phantoms per step.
         learning_rate: peak of AdamW's one-cycle schedule.
         gate: direct guidance of the guided classifier.
+        input_gate: what happens to its images.
         attention_losses: indirect guidance of the guided classifier.
     """
 
@@ -73,7 +74,8 @@ class Demo:
         batch_size: int = 32,
         learning_rate: float = 8e-3,
         gate: FeatureGate = default(MultiplyGate),
-        attention_losses: Sequence[AttentionLoss] = (default(MaskAlignment, weight=20.0),),
+        input_gate: FeatureGate = default(BackgroundGate),
+        attention_losses: Sequence[AttentionLoss] = (default(ForegroundOnly),),
     ) -> None:
         if (output / "metrics.json").exists() and not overwrite:
             raise ConfigError(f"{output} holds an earlier demo: choose another --output, or --overwrite true")
@@ -84,7 +86,7 @@ class Demo:
         )
         self.guidance: dict[str, dict[str, Any]] = {
             "plain": {},
-            "guided": {"gate": gate, "attention_losses": attention_losses},
+            "guided": {"gate": gate, "input_gate": input_gate, "attention_losses": attention_losses},
         }
         self.data = PhantomDataModule(
             train_size=train_size,
@@ -128,34 +130,21 @@ class Demo:
 
     def test(self, model: GuidedClassifier) -> dict[str, Any]:
         """Accuracy and reliance under the three markers; the maps are those with the matching marker."""
-        margins: dict[Marker, Tensor] = {}
-        energy, dead = EnergyInMask(), DeadMaps()
-        for marker in MARKERS:
-            parts = []
-            for guidance in self.look(model, marker):
-                parts.append(margin(guidance.logits, guidance.target))
-                if marker == "matched":
-                    energy.update(guidance.attention, guidance.mask, guidance.has_mask)
-                    dead.update(guidance.attention)
-            margins[marker] = torch.cat(parts)
-        return {
-            "accuracy": {marker: float((margins[marker] > 0).float().mean()) for marker in MARKERS},
-            "energy_in_mask": float(energy.compute()),
-            "reliance": float(reliance(margins["matched"], margins["swapped"], margins["absent"])),
-            "dead_maps": float(dead.compute()),
-        }
+        found = measure(model, {marker: self.films(marker) for marker in MARKERS})
+        margins = found.pop("margins")
+        found["reliance"] = float(reliance(margins["matched"], margins["swapped"], margins["absent"]))
+        return found
+
+    def films(self, marker: Marker) -> DataLoader[Any]:
+        """The test phantoms, shown with `marker`."""
+        return DataLoader(self.data.make_dataset("test", marker), batch_size=100)
 
     @torch.no_grad()
-    def look(self, model: GuidedClassifier, marker: Marker) -> Iterator[Guidance]:
-        """One guidance per batch of the test phantoms, shown with `marker`."""
-        dataset = self.data.make_dataset("test", marker)
-        for batch in DataLoader(dataset, batch_size=100):
-            yield model.guide(batch)
-
     def picture(self, models: dict[str, GuidedClassifier]) -> None:
         """Draw each class's first test phantom, its marker swapped, and the map of each prediction."""
         names = self.data.class_names
-        first = {name: next(self.look(model, "swapped")) for name, model in models.items()}
+        batch = next(iter(self.films("swapped")))
+        first = {name: model.guide(batch) for name, model in models.items()}
         target = first["plain"].target
         chosen = [int((target == c).nonzero()[0]) for c in range(len(names))]
         maps = {name: g.attention_for(g.logits.argmax(1)) for name, g in first.items()}

@@ -7,10 +7,19 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from guidedattn.component import Component
+from guidedattn.backgrounds import Background, ForeignBackground
+from guidedattn.component import Component, build, default
 from guidedattn.guidance import resize
 
-__all__ = ["FeatureGate", "MaskOnlyGate", "MultiplyGate", "OpenGate", "OutsideGate", "ResidualGate"]
+__all__ = [
+    "BackgroundGate",
+    "FeatureGate",
+    "MaskOnlyGate",
+    "MultiplyGate",
+    "OpenGate",
+    "OutsideGate",
+    "ResidualGate",
+]
 
 
 class FeatureGate(Component):
@@ -85,3 +94,27 @@ class MaskOnlyGate(FeatureGate):
     def gate(self, features: Tensor, mask: Tensor) -> Tensor:
         """The mask, in every channel."""
         return mask.expand_as(features)
+
+
+class BackgroundGate(FeatureGate):
+    """As `input_gate`: in training, images get another outside; at any other time they pass unchanged.
+
+    With the outside of another image of the batch, whatever lies there (a marker, a scanner's border) no
+    longer agrees with the label, at the price of a plain step.
+
+    Args:
+        background: what to put outside the mask.
+        probability: share of the training images that get it.
+    """
+
+    def __init__(self, background: Background = default(ForeignBackground), probability: float = 0.5) -> None:
+        super().__init__()
+        self.background = build(background, Background)
+        self.probability = probability
+
+    def gate(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Some of the images with another outside, in training."""
+        if not self.training:
+            return features
+        changed = torch.rand(len(features), 1, 1, 1, device=features.device) < self.probability
+        return torch.where(changed, self.background(features, mask), features)
