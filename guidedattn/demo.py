@@ -222,7 +222,7 @@ def run(words: Sequence[str]) -> None:
     settings = parser.parse_args(list(words[1:]))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
-    arguments = vars(parser.instantiate_classes(settings))
+    arguments = vars(parser.instantiate(settings))
     demo = Demo(**{name: value for name, value in arguments.items() if name != "config"})
     console = Console()
     console.print(

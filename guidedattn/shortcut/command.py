@@ -44,7 +44,7 @@ def parser() -> ArgumentParser:
     options.add_argument("--data", type=ImageDataModule, required=True, help="single-label, with masks")
     options.add_argument("--marker", type=Marker, required=True, help="what is planted outside the masks")
     options.add_argument("--probability", type=float, default=0.95, help="how often it agrees in training")
-    options.add_argument("--model", type=dict, default={}, help="arguments of GuidedClassifier")
+    options.add_class_arguments(GuidedClassifier, "model", instantiate=False)
     options.add_argument(
         "--recipes",
         type=dict,
@@ -119,7 +119,7 @@ class Benchmark:
         recipe, variant = self.recipes[name], ""
         for key in self.tuned[name]:
             recipe, variant = with_value(recipe, key, value), f"{key.rpartition('.')[2]}={value:g}"
-        arguments = model_arguments(name, {**self.options.model, **recipe})
+        arguments = model_arguments(name, {**self.options.model.as_dict(), **recipe})
         return Run(name, seed, arguments, "absent" if name == "ceiling" else "matched", variant)
 
     def first_runs(self) -> list[Run]:
@@ -165,7 +165,7 @@ class Benchmark:
 def _job(words: Sequence[str], run: Run, folder: Path, digest: str) -> dict[str, Any]:
     """One run, in a process of its own."""
     options = parser().parse_args(list(words))
-    built = parser().instantiate_classes(options)
+    built = parser().instantiate(Namespace(data=options.data, marker=options.marker))
     return carry_out(
         Bench(built.data, built.marker, options.probability, options.epochs), run, folder, digest
     )
