@@ -165,7 +165,8 @@ class Benchmark:
 def _job(words: Sequence[str], run: Run, folder: Path, digest: str) -> dict[str, Any]:
     """One run, in a process of its own."""
     options = parser().parse_args(list(words))
-    built = parser().instantiate(Namespace(data=options.data, marker=options.marker))
+    del options["model"]  # each run builds its own
+    built = parser().instantiate(options)
     return carry_out(
         Bench(built.data, built.marker, options.probability, options.epochs), run, folder, digest
     )
