@@ -106,6 +106,7 @@ class GuidedClassifier(pl.LightningModule):
         self.optimizer = build_callable(optimizer, Optimizer)
         self.lr_scheduler = None if lr_scheduler is None else build_callable(lr_scheduler, LRScheduler)
         self.head.attach(self.backbone.channels, num_classes)
+        self.explainer.attach(self.backbone)
         if freeze_backbone:
             self.backbone.requires_grad_(False)
         if initial_weights is not None:
@@ -154,7 +155,8 @@ class GuidedClassifier(pl.LightningModule):
         """
         images: Tensor = batch["image"]
         mask, has_mask = self.mask_provider(images, batch)
-        features = self._features(images, mask, has_mask)
+        with self.explainer.watch(self.backbone) as inner:
+            features = self._features(images, mask, has_mask)
         if torch.is_grad_enabled() and not features.requires_grad:
             features.requires_grad_()  # a frozen backbone: the map still depends on the head
         logits = self._score(features, mask, has_mask)
@@ -174,6 +176,8 @@ class GuidedClassifier(pl.LightningModule):
             explainer=self.explainer,
             score=lambda features: self._score(features, mask, has_mask),
             rescore=lambda images: self._rescore(images, mask, has_mask),
+            inner=inner,
+            trace=lambda: self._trace(images, mask, has_mask),
         )
 
     def _features(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
@@ -182,20 +186,25 @@ class GuidedClassifier(pl.LightningModule):
         return features.float() if torch.is_autocast_enabled(images.device.type) else features
 
     def _score(self, features: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
-        if mask.is_inference() and not torch.is_inference_mode_enabled():
-            mask, has_mask = mask.clone(), has_mask.clone()
+        mask, has_mask = _plain(mask), _plain(has_mask)
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(self.gate(features, mask, has_mask))
         return logits
 
     def _rescore(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
-        """The second pass of attention mining; running statistics go to copies and are dropped."""
+        """A second pass over the first images of the batch; running statistics go to copies, then away."""
+        mask, has_mask = _plain(mask[: len(images)]), _plain(has_mask[: len(images)])
         images = self.input_gate(images, mask, has_mask)
         features = _without_buffer_updates(self.backbone, images)
         if torch.is_autocast_enabled(images.device.type):
             features = features.float()
         with torch.autocast(features.device.type, enabled=False):
             return _without_buffer_updates(self.head, self.gate(features, mask, has_mask))
+
+    def _trace(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        with self.explainer.watch(self.backbone) as inner:
+            logits = self._rescore(_plain(images), mask, has_mask)
+        return inner, logits
 
     # Steps --------------------------------------------------------------------------------------------
 
@@ -318,6 +327,11 @@ def _without_buffer_updates(module: nn.Module, inputs: Tensor) -> Tensor:
         return cast("Tensor", module(inputs))
     copies = {name: buffer.clone() for name, buffer in module.named_buffers()}
     return cast("Tensor", functional_call(module, copies, (inputs,)))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A tensor that autograd may keep, also if it was made under inference mode."""
+    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
 
 
 def _check_finite(images: Tensor, logits: Tensor, batch: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ def free_port():
         return str(server.getsockname()[1])
 
 
-@pytest.mark.parametrize("kind", ["group", "frozen"])
+@pytest.mark.parametrize("kind", ["group", "frozen", "inner layer"])
 def test_gradients_equal_those_of_one_process_on_the_joined_batch(tmp_path, kind):
     """The processes differ in how many of their images have a mask and how many a dead map."""
     script, port = str(ROOT / "tests" / "model" / "ddp_script.py"), free_port()
