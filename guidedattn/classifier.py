@@ -57,6 +57,8 @@ class GuidedClassifier(pl.LightningModule):
         criterion: logits and target to a scalar; cross-entropy by default, binary if `multi_label`.
         multi_label: targets are `[B, K]` multi-hot instead of `[B]` indices.
         freeze_backbone: train the head only (the paper's stage I); the backbone stays in eval mode.
+        robustness: when testing, also measure pointing game and IoU of the maps, and the prediction with the
+            outside of the mask swapped, blurred and removed (see `guidedattn.metrics.MEANING`).
         initial_weights: start from the weights of this checkpoint of a `GuidedClassifier` (stage II from I,
             III from II), as far as names and shapes agree in backbone and head.
         class_names: for logs and tables; by default the data module's, or numbers.
@@ -81,6 +83,7 @@ class GuidedClassifier(pl.LightningModule):
         criterion: nn.Module | None = None,
         multi_label: bool = False,
         freeze_backbone: bool = False,
+        robustness: bool = False,
         initial_weights: str | Path | None = None,
         class_names: Sequence[str] | None = None,
         optimizer: OptimizerCallable = PAPER_OPTIMIZER,
@@ -90,6 +93,7 @@ class GuidedClassifier(pl.LightningModule):
         self.num_classes = num_classes
         self.multi_label = multi_label
         self.freeze_backbone = freeze_backbone
+        self.robustness = robustness
         self.class_names = tuple(class_names or ())
         self.backbone = build(backbone, Backbone)
         self.head = build(head, Head)
@@ -122,6 +126,7 @@ class GuidedClassifier(pl.LightningModule):
             "attention_losses": [describe(loss) for loss in self.attention_losses],
             "multi_label": self.multi_label,
             "freeze_backbone": self.freeze_backbone,
+            "robustness": self.robustness,
             "class_names": list(self.class_names) or None,
             "optimizer": describe(self.optimizer),
             "lr_scheduler": describe(self.lr_scheduler),
@@ -305,7 +310,12 @@ class GuidedClassifier(pl.LightningModule):
             setattr(
                 self,
                 f"{name}_metrics",
-                StageMetrics(self.class_names, self.multi_label, tuple(self._named_losses())),
+                StageMetrics(
+                    self.class_names,
+                    self.multi_label,
+                    tuple(self._named_losses()),
+                    robustness=self.robustness and name == "test",
+                ),
             )
 
     def train(self, mode: bool = True) -> Self:
