@@ -1,5 +1,6 @@
 """The code in the documents runs."""
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from guidedattn import explainers, losses
 from guidedattn.cli import main
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -48,6 +50,32 @@ def test_every_example_of_extending_is_short_and_trains(parts, title):
     size = "--data.init_args.image_size" if "data:" in config else "--data.image_size"
     batch = "--data.init_args.batch_size" if "data:" in config else "--data.batch_size"
     assert main([*words, size, "64", batch, "4"]) == 0
+
+
+def test_the_schedules_in_the_table_of_losses_train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (config,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "losses.md").read_text(), re.DOTALL)
+    Path("losses.yaml").write_text(config)
+    words = [
+        "fit",
+        "--config",
+        "losses.yaml",
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.fast_dev_run",
+        "true",
+    ]
+    small = ["--model.backbone.name", "test_resnet", "--data.image_size", "64", "--data.batch_size", "4"]
+    assert main([*words, *small]) == 0
+
+
+@pytest.mark.parametrize("family", [losses, explainers])
+def test_every_loss_and_explainer_has_a_row(family):
+    text = (DOCS / "losses.md").read_text()
+    members = [thing for thing in vars(family).values() if inspect.isclass(thing)]
+    for member in members:
+        if issubclass(member, losses.AttentionLoss | explainers.Explainer) and not inspect.isabstract(member):
+            assert f"`{member.__name__}`" in text, member
 
 
 def test_every_family_that_can_be_extended_has_its_page():

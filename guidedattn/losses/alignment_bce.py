@@ -12,7 +12,7 @@ FLOOR = 0.01
 
 
 class BCEAlignment(MaskAlignment):
-    """Binary cross-entropy between map and mask, as HAICS (Shen et al. 2021) compares them.
+    """Binary cross-entropy between map and mask, inside and outside.
 
     Arguments are those of `MaskAlignment`. Cells enter as 0.01 + 0.98 A, so the least value is 0.01 to 0.06
     per cell instead of 0.
@@ -24,7 +24,7 @@ class BCEAlignment(MaskAlignment):
 
 
 class InsideBCE(MaskAlignment):
-    """Cross-entropy of the map against 1 inside the mask: PPCE in Rao et al. 2023.
+    """Cross-entropy of the map against 1 inside the mask: HAICS (Shen et al. 2021), PPCE in Rao et al. 2023.
 
     Says "look here too" and nothing about the outside: a map that covers the whole image is as good as the
     mask itself, so it does not remove a shortcut. Arguments are those of `MaskAlignment`.
