@@ -2,11 +2,14 @@
 
 import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 import guidedattn.masks as family
+from guidedattn.classifier import GuidedClassifier
+from guidedattn.cli import main
 from guidedattn.component import build, describe
 from guidedattn.errors import ConfigError, MaskError
 from guidedattn.masks import AnyOf, BatchMask, BoxMask, Dilated, EllipseMask, FullMask, MaskProvider
@@ -110,3 +113,38 @@ def test_dilation_grows_by_so_many_pixels():
 def test_shapes_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ConfigError):
         wrong()
+
+
+CONFIG = """
+model:
+  backbone: {class_path: TimmBackbone, init_args: {name: test_resnet}}
+  explainer: {class_path: LayerCAM, init_args: {layer: net.layer3}}
+  attention_losses: [EnergyOutside]
+  mask_provider:
+    class_path: AnyOf
+    init_args:
+      providers:
+      - {class_path: Dilated, init_args: {provider: BatchMask, pixels: 4}}
+      - {class_path: guidedattn.masks.EllipseMask, init_args: {ellipses: [[0.5, 0.5, 0.2, 0.2]]}}
+data: {image_size: 64, batch_size: 4, train_size: 8, val_size: 4, test_size: 4}
+trainer: {accelerator: cpu, max_epochs: 1}
+"""
+
+
+def test_combined_masks_and_an_inner_layer_from_yaml_and_again_from_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("parts.yaml").write_text(CONFIG)
+    assert main(["fit", "--config", "parts.yaml"]) == 0
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    model = GuidedClassifier.load_from_checkpoint(checkpoint)
+    dilated, ellipse = model.mask_provider.providers
+    assert (type(dilated.provider), dilated.pixels) == (BatchMask, 4)
+    assert ellipse.ellipses == [(0.5, 0.5, 0.2, 0.2)]
+    assert model.explainer.layers == ("net.layer3",)
+    assert main(["test", "--config", "parts.yaml", "--ckpt_path", str(checkpoint)]) == 0
+
+
+def test_a_wrong_layer_costs_a_line(capsys):
+    words = ["--model.backbone.name", "test_resnet", "--model.explainer.layer", "net.layer33"]
+    assert main(["fit", *words]) == 2
+    assert "the backbone has no module 'net.layer33' (did you mean net.layer3" in capsys.readouterr().err

@@ -23,6 +23,7 @@ def test_the_network_gives_masks_at_the_images_size(tmp_path):
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchxrayvision", None)
+    for name in ("torchxrayvision", "torchxrayvision.baseline_models.chestx_det"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match="pip install torchxrayvision"):
         AnatomyMask()
