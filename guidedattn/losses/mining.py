@@ -13,19 +13,18 @@ from guidedattn.losses.second_pass import SecondPassLoss
 class AttentionMining(SecondPassLoss):
     """L_am of GAIN (Li et al. 2018, Eq. 3 to 5), the paper's indirect supervision.
 
-    The image without what the map shows, I* = I - T(A) * I with T(A) = sigmoid(omega (A - sigma)), goes
-    through the network again; its score for the true class is the loss, so the map must cover all that
-    speaks for the class. It never sees the mask: a shortcut outside it is "class-relevant" too.
-    Costs a second forward and backward pass, about twice a plain step; at `scale` 0.5 or `fraction` 0.25
-    about 1.4 plain steps.
+    The image without what the map shows, I* = I - T(A) * I with T(A) = sigmoid(omega (A - sigma)), is scored
+    again; the score of the true class is the loss, so the map must cover all that speaks for the class. It
+    never sees the mask: a shortcut outside it is "class-relevant" too. A step costs about two plain ones, at
+    `scale` 0.5 or `fraction` 0.25 about 1.4.
 
     Args:
         weight: alpha of Eq. 6, or a schedule.
-        sigma: threshold of T on the map, which is rectified, enlarged and normalised to [0, 1] per image.
+        sigma: threshold of T on the map: rectified, enlarged, normalised to [0, 1] per image.
         omega: steepness of T.
         fill: value in [0, 1] of erased pixels, I* = I - T(A) * (I - fill); 0 is Eq. 3 as printed (black).
         logit: score by the raw logit instead of the probability; it has no lower bound.
-        fraction: share of the batch that takes the second pass.
+        fraction: share of the batch in the second pass.
         scale: side of the images in the second pass.
     """
 
@@ -42,10 +41,7 @@ class AttentionMining(SecondPassLoss):
         scale: float = 1.0,
     ) -> None:
         super().__init__(weight, fraction, scale)
-        self.sigma = sigma
-        self.omega = omega
-        self.fill = fill
-        self.logit = logit
+        self.sigma, self.omega, self.fill, self.logit = sigma, omega, fill, logit
 
     def counts(self, guidance: Guidance) -> Tensor:
         """A dead map erases nothing: the loss would then fight the classifier."""

@@ -12,6 +12,8 @@ import torch
 import yaml
 
 import guidedattn.losses as family
+from guidedattn.backbones import TimmBackbone
+from guidedattn.classifier import GuidedClassifier
 from guidedattn.cli import main
 from guidedattn.component import build, describe
 from guidedattn.errors import ConfigError
@@ -294,6 +296,16 @@ def test_log_probabilities_of_several_labels_are_of_both_answers(batch):
     (slope,) = torch.autograd.grad((probabilities.log() + (1 - probabilities).log()).sum(), image)
     expected = (((1 - batch["mask"][:1]) * slope) ** 2).sum()
     assert torch.allclose(loss.per_sample(model.guide(batch))[0][0], expected, rtol=1e-4)
+
+
+def test_a_transformer_can_be_differentiated_twice():
+    """Its fused attention cannot; the penalty goes around it."""
+    loss = InputGradientPenalty(scale=0.5)
+    model = GuidedClassifier(backbone=TimmBackbone("test_vit"), attention_losses=[loss]).train()
+    model.losses(model.guide(make_batch(side=64)))["loss_input_gradient_penalty"].backward()
+    gradients = [p.grad for p in model.backbone.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_the_outside_penalty_cannot_be_met_by_small_features(batch):
