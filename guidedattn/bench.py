@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import torch
 from jsonargparse import ArgumentParser
@@ -16,7 +17,16 @@ from torch import Tensor
 from guidedattn.backbones import TimmBackbone
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.gates import FeatureGate, MultiplyGate, OpenGate
-from guidedattn.losses import AttentionLoss, AttentionMining, MaskAlignment
+from guidedattn.guidance import normalise, resize
+from guidedattn.losses import (
+    AttentionLoss,
+    AttentionMining,
+    EnergyOutside,
+    InputGradientPenalty,
+    MaskAlignment,
+    OutsidePenalty,
+)
+from guidedattn.metrics.grad_cam import library_maps
 
 Step = Callable[[], None]
 
@@ -33,10 +43,16 @@ def training_steps(backbone: str, batch_size: int, image_size: int) -> dict[str,
         "plain": (OpenGate(), []),
         "gate": (MultiplyGate(), []),
         "mask alignment": (OpenGate(), [MaskAlignment()]),
+        "energy outside": (OpenGate(), [EnergyOutside()]),
+        "outside penalty": (OpenGate(), [OutsidePenalty()]),
         "attention mining": (OpenGate(), [AttentionMining()]),
+        "mining, half resolution": (OpenGate(), [AttentionMining(scale=0.5)]),
+        "mining, 1/4 of the batch": (OpenGate(), [AttentionMining(fraction=0.25)]),
+        "input gradient penalty": (OpenGate(), [InputGradientPenalty()]),
         "gate + mining (stage III)": (MultiplyGate(), [AttentionMining()]),
     }
-    return {name: _step(backbone, gate, losses, batch) for name, (gate, losses) in kinds.items()}
+    steps = {name: _step(backbone, gate, losses, batch) for name, (gate, losses) in kinds.items()}
+    return {**steps, "mining, published way": _published_mining(backbone, batch), **_maps(backbone, batch)}
 
 
 def _step(backbone: str, gate: FeatureGate, losses: list[AttentionLoss], batch: dict[str, Tensor]) -> Step:
@@ -48,6 +64,44 @@ def _step(backbone: str, gate: FeatureGate, losses: list[AttentionLoss], batch: 
         torch.autograd.backward(model.losses(model.guide(batch))["loss"])
 
     return step
+
+
+def _published_mining(backbone: str, batch: dict[str, Tensor]) -> Step:
+    """Attention mining as published code does it: the map's weights by a backward pass to the first layer."""
+    torch.manual_seed(0)
+    model = GuidedClassifier(backbone=TimmBackbone(backbone)).train()
+    images, label = batch["image"], batch["label"][:, None]
+
+    def step() -> None:
+        model.zero_grad()
+        features = model.backbone(images)
+        features.retain_grad()
+        logits = model.head(features)
+        torch.autograd.backward(logits.gather(1, label).sum(), retain_graph=True)
+        weights = features.grad.mean((2, 3), keepdim=True)
+        model.zero_grad()
+        attention = normalise(resize((weights * features).sum(1, keepdim=True).relu(), images))
+        masked = images - torch.sigmoid(10 * (attention - 0.5)) * images
+        mined = model.head(model.backbone(masked)).softmax(1).gather(1, label).mean()
+        torch.autograd.backward(model.criterion(logits, label[:, 0]) + mined)
+
+    return step
+
+
+def _maps(backbone: str, batch: dict[str, Tensor]) -> dict[str, Step]:
+    """Grad-CAM of a batch without training: ours, and pytorch-grad-cam's where that is installed."""
+    torch.manual_seed(0)
+    model = GuidedClassifier(backbone=TimmBackbone(backbone)).eval()
+
+    def ours() -> None:
+        with torch.inference_mode():
+            normalise(resize(model.guide(batch).attention.relu(), batch["image"]))
+
+    def theirs() -> None:
+        library_maps(model.backbone, model.head, batch["image"], batch["label"])
+
+    found = find_spec("pytorch_grad_cam") is not None
+    return {"maps alone": ours, **({"maps alone, pytorch-grad-cam": theirs} if found else {})}
 
 
 def alternate(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
@@ -69,7 +123,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--backbone", default="mobilenetv2_100", help="a timm model")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--image_size", type=int, default=160)
-    parser.add_argument("--rounds", type=int, default=20, help="steps of each kind, taken in turn")
+    parser.add_argument("--rounds", type=int, default=12, help="steps of each kind, taken in turn")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(list(words[1:]))
     torch.set_num_threads(options.threads)
