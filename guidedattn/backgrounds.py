@@ -46,17 +46,17 @@ class BlurredBackground(Background):
     """The image itself, blurred: averaged over coarse cells and enlarged again.
 
     Args:
-        cells: along each side.
+        pixels: side of a cell.
     """
 
-    def __init__(self, cells: int = 16) -> None:
+    def __init__(self, pixels: int = 16) -> None:
         super().__init__()
-        self.cells = cells
+        self.pixels = pixels
 
     def fill(self, images: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """The blurred images."""
         height, width = images.shape[-2:]
-        return resize(resize(images, (min(self.cells, height), min(self.cells, width))), images)
+        return resize(resize(images, (max(1, height // self.pixels), max(1, width // self.pixels))), images)
 
 
 class NoiseBackground(Background):

@@ -13,10 +13,9 @@ from guidedattn.losses.second_pass import SecondPassLoss
 class AttentionMining(SecondPassLoss):
     """L_am of GAIN (Li et al. 2018, Eq. 3 to 5), the paper's indirect supervision.
 
-    The image without what the map shows, I* = I - T(A) * I with T(A) = sigmoid(omega (A - sigma)), is scored
-    again; the score of the true class is the loss, so the map must cover all that speaks for the class. It
-    never sees the mask: a shortcut outside it is "class-relevant" too. A step costs about two plain ones, at
-    `scale` 0.5 or `fraction` 0.25 about 1.4.
+    The loss is the true class's score on I* = I - T(A) * I, T(A) = sigmoid(omega (A - sigma)), the image
+    without what the map shows: the map must cover all that speaks for the class. It never sees the mask, and
+    covers a shortcut too. A step costs two plain ones; at `scale` 0.5 or `fraction` 0.25, 1.4.
 
     Args:
         weight: alpha of Eq. 6, or a schedule.
@@ -49,10 +48,9 @@ class AttentionMining(SecondPassLoss):
 
     def erase(self, guidance: Guidance) -> Tensor:
         """I* `[B, C, H, W]`: the images without what the map shows (Eq. 3 and 4)."""
-        images = guidance.images
-        attention = normalise(resize(guidance.attention.relu(), images))
-        erased = torch.sigmoid(self.omega * (attention - self.sigma))
-        return images - erased.to(images.dtype) * (images - self.fill)
+        attention = normalise(resize(guidance.attention.relu(), guidance.images))
+        erased = torch.sigmoid(self.omega * (attention - self.sigma)).to(guidance.images.dtype)
+        return guidance.images - erased * (guidance.images - self.fill)
 
     def compute(self, guidance: Guidance) -> Tensor:
         """The class's score on the erased image, `[B]` (Eq. 5)."""

@@ -18,7 +18,7 @@ from tests.conftest import make_batch, tiny_classifier
 
 
 @pytest.mark.parametrize(
-    "background", [ForeignBackground(), BlurredBackground(cells=4), NoiseBackground(), ConstantBackground()]
+    "background", [ForeignBackground(), BlurredBackground(pixels=4), NoiseBackground(), ConstantBackground()]
 )
 def test_the_inside_stays_and_the_outside_is_another(background):
     batch = make_batch(size=5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
+from dataclasses import replace
 
 import lightning.pytorch as pl
 import pytest
@@ -27,7 +28,7 @@ from guidedattn.metrics import (
     reliance,
     road,
 )
-from guidedattn.metrics.background import partners, with_background
+from guidedattn.metrics.background import blurred, partners
 from tests.conftest import make_batch, tiny_classifier
 
 MAP_METRICS = [
@@ -131,17 +132,50 @@ def test_the_partner_is_the_next_image_of_another_class(target, expected):
     assert partners(torch.tensor(target)).tolist() == expected
 
 
+class Recorder:
+    """Stands in for the network and keeps the images that it is shown."""
+
+    def __init__(self, network):
+        self.network, self.shown = network, []
+
+    def __call__(self, images):
+        self.shown.append(images)
+        return self.network(images)
+
+
 def test_backgrounds_change_the_outside_alone(batch):
-    guidance = tiny_classifier().eval().guide(batch)
+    model = tiny_classifier().eval()
+    recorder = Recorder(model)
+    BackgroundRobustness().update(replace(model.guide(batch), rescore=recorder))
     images, inside = batch["image"], batch["mask"].bool()
-    for kind in ("swapped", "removed"):  # 16 pixels cannot be blurred
-        changed = with_background(guidance, kind)
+    assert len(recorder.shown) == 3
+    for changed in recorder.shown:
         assert torch.equal(changed[inside], images[inside])
         assert not torch.isclose(changed[~inside], images[~inside]).all()
-    swapped = with_background(guidance, "swapped")
+    swapped, blurred, removed = recorder.shown
     assert torch.equal(swapped[0][~inside[0]], images[1][~inside[0]])
-    removed = with_background(guidance, "removed")
+    assert float(blurred[0][~inside[0]].std()) < float(images[0][~inside[0]].std()) / 2
     assert torch.allclose(removed[2][~inside[2]], images[2][inside[2]].mean())
+
+
+def test_a_batch_of_one_class_borrows_from_earlier_ones():
+    model = tiny_classifier().eval()
+    metric = BackgroundRobustness()
+    shown = []
+    for labels in ([0, 0, 0], [0, 1, 1], [1, 1, 1]):
+        batch = make_batch(size=3, seed=len(shown)) | {"label": torch.tensor(labels)}
+        recorder = Recorder(model)
+        metric.update(replace(model.guide(batch), rescore=recorder))
+        shown.append((batch, recorder.shown[0]))
+    assert metric.number.tolist() == [4, 6, 6]  # two of each three have a mask; the first batch had no other
+    (second, _), (third, swapped) = shown[1:]
+    outside = ~third["mask"].bool()[0]
+    assert torch.equal(swapped[0][outside], second["image"][0][outside])
+    with pytest.warns(UserWarning, match="could be swapped in 4 of 6 images"):
+        metric.compute()
+    metric.reset()
+    metric.update(model.guide(shown[2][0]))
+    assert metric.number.tolist() == [0, 2, 2]
 
 
 class CornerReader(torch.nn.Module):
@@ -176,7 +210,7 @@ def test_a_reader_of_the_corner_is_found_out():
     assert found["accuracy_outside_swapped"] == 0
     assert found["accuracy_outside_removed"] == pytest.approx(2 / 5)  # mean grey means class 1
     matched = margin(guidance.logits, guidance.target)[:5]
-    swapped = margin(CornerReader()(with_background(guidance, "swapped")), guidance.target)[:5]
+    swapped = margin(CornerReader()(guidance.images[[1, 2, 3, 4, 5, 0]]), guidance.target)[:5]
     assert torch.allclose(found["reliance_outside"], (matched - swapped).abs().mean() / matched.std())
     metric.reset()
     metric.update(marked_guidance(CornerReader(), inside_corner=True))  # now the corner may be read
@@ -213,7 +247,8 @@ def test_the_switch_adds_the_instruments_to_the_test_and_to_nothing_else(multi_l
         part = {key: value[start : start + 3] for key, value in batch.items()}
         with torch.no_grad():
             guidance = model.guide(part)
-            logits = model(with_background(guidance, "blurred"), part)
+            inside = guidance.mask
+            logits = model(part["image"] * inside + blurred(part["image"]) * (1 - inside), part)
         hit = (
             (logits > 0) == part["label"].bool()
             if multi_label
