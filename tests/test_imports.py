@@ -90,6 +90,7 @@ def test_data_knows_nothing_of_models(name):
         ("segmentation_models_pytorch", "guidedattn.masks.unet"),
         ("safetensors", "guidedattn.checkpoints"),
         ("matplotlib", "guidedattn.figures"),
+        ("imagehash", "guidedattn.data.duplicates"),
     ],
 )
 def test_each_third_party_package_has_one_importer(package, owner):

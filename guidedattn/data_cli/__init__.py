@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from guidedattn.errors import ConfigError, near
 
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "duplicates": ("guidedattn.data_cli.duplicates", "find the images that show one film"),
+}
 
 
 def usage() -> str:
