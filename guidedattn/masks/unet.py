@@ -64,6 +64,8 @@ class UNetMask(MaskProvider):
         CheckpointError: `weights` cannot be read or is no checkpoint of a `MaskSegmenter`.
     """
 
+    from_image_alone = True
+
     def __init__(
         self,
         weights: str | Path | None = None,
