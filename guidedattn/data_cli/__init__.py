@@ -12,6 +12,7 @@ from guidedattn.errors import ConfigError, near
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "duplicates": ("guidedattn.data_cli.duplicates", "find the images that show one film"),
+    "masks": ("guidedattn.data_cli.masks", "write the masks of a provider, and a manifest with them"),
 }
 
 
