@@ -14,13 +14,13 @@ LAYERS = [
     {"guidance"},
     FAMILIES,
     {"classifier", "segmenter"},
-    {"callbacks", "figures", "cli_errors", "demo", "bench", "mask_cache"},
+    {"callbacks", "figures", "cli_errors", "demo", "bench", "bench_caches", "mask_cache"},
     {"training", "data_cli"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli", "mask_cache"}
+RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli", "mask_cache", "bench_caches"}
 FRAMEWORK = {"lightning", "lightning_utilities", "torch", "torchmetrics", "torchvision"}
 
 
