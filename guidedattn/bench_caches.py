@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from guidedattn.backbones import TimmBackbone
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.data import MaskedImageDataset, Record, TensorCache
+from guidedattn.data.images import as_picture
 from guidedattn.gates import MultiplyGate
 from guidedattn.masks import UNetMask
 
 Step = Callable[[], None]
-FILM = (4096, 4096)
-"""Width and height of a full-size radiograph: 16.8 megapixels."""
+SIDE = 4096
+"""Side of a full-size radiograph in pixels: 16.8 megapixels."""
 
 
 def mask_steps(backbone: str, batch: dict[str, Tensor], folder: Path) -> dict[str, Step]:
@@ -52,12 +52,12 @@ def mask_steps(backbone: str, batch: dict[str, Tensor], folder: Path) -> dict[st
 def reading_steps(folder: Path, image_size: int) -> dict[str, Step]:
     """Reading one film of 16 megapixels per step, as PNG and JPEG, with and without the image cache."""
     rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(0, 256, (64, 64), dtype=np.uint8)).resize(FILM)
-    film = np.asarray(coarse) * 0.9 + rng.integers(0, 16, FILM[::-1])  # noise, as a detector's
+    coarse = as_picture(rng.integers(0, 256, (64, 64), dtype=np.uint8)).resize((SIDE, SIDE))
+    film = np.asarray(coarse) * 0.9 + rng.integers(0, 16, (SIDE, SIDE))  # noise, as a detector's
     steps: dict[str, Step] = {}
     for name in ("png", "jpg"):
         path = folder / f"film.{name}"
-        Image.fromarray(film.astype(np.uint8)).save(path)
+        as_picture(film.astype(np.uint8)).save(path)
         for cache in (None, TensorCache(folder / "cache")):
             dataset = MaskedImageDataset([Record(path, "film", "bench")], ["film"], image_size, cache=cache)
             steps[f"{name.upper()}, {'decoded' if cache is None else 'cached'}"] = _reader(dataset)

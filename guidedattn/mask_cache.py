@@ -133,7 +133,8 @@ def fill(
 def provider_digest(provider: MaskProvider) -> str:
     """SHA-256 of all that a provider's masks depend on: its arguments, its weights and its source code."""
     digest = hashlib.sha256(json.dumps(describe(provider), sort_keys=True, default=Tensor.tolist).encode())
-    for cls in type(provider).__mro__:
+    parts = [part for part in provider.modules() if isinstance(part, MaskProvider)]
+    for cls in dict.fromkeys(cls for part in parts for cls in type(part).__mro__):
         module = inspect.getmodule(cls) if issubclass(cls, MaskProvider) else None
         digest.update(inspect.getsource(module).encode() if module else b"")
     for name, value in provider.state_dict().items():
@@ -154,9 +155,9 @@ class _Lacking(Dataset[Item | None]):
 
     def __getitem__(self, position: int) -> Item | None:
         index = self.indices[position]
-        origin = self.stored.origin(self.dataset, index)
-        if origin in self.stored.cache:
+        if self.stored.find(self.dataset, index) is not None:
             return None
+        origin = self.stored.origin(self.dataset, index)
         image, _ = self.dataset.read(index, with_mask=False)
         if self.stored.origin(self.dataset, index) != origin:
             return None  # the file changed under our hands: the reader of its mask will say so

@@ -90,6 +90,7 @@ def test_data_knows_nothing_of_models(name):
         ("segmentation_models_pytorch", "guidedattn.masks.unet"),
         ("safetensors", "guidedattn.checkpoints"),
         ("matplotlib", "guidedattn.figures"),
+        ("PIL", "guidedattn.data.images"),
         ("scipy", "guidedattn.masks.parts"),
         ("imagehash", "guidedattn.data.duplicates"),
     ],

@@ -33,13 +33,17 @@ class StoredMasks:
         """What the mask of an image depends on: the provider and the image's own origin."""
         return ("mask of", self.provider, *dataset.origin(index, self.cache.digest))
 
-    def read(self, dataset: ImageDataset, index: int, image: Tensor) -> Tensor:
-        """Return the mask float32 `[1, H, W]` of `image` `[C, H, W]`, the dataset's at `index`.
+    def find(self, dataset: ImageDataset, index: int) -> Tensor | None:
+        """Return the mask float32 `[1, S, S]` of the image at `index`, or None if there is no whole one."""
+        return self.cache.read(self.origin(dataset, index), (1, dataset.image_size, dataset.image_size))
+
+    def read(self, dataset: ImageDataset, index: int) -> Tensor:
+        """Return the mask float32 `[1, S, S]` of the image at `index`.
 
         Raises:
             DataError: There is none, because the image or the folder changed after the cache was filled.
         """
-        mask = self.cache.read(self.origin(dataset, index), (1, *image.shape[-2:]))
+        mask = self.find(dataset, index)
         if mask is None:
             raise DataError(
                 f"{dataset.path(index)}: its mask is not in the cache {self.cache.folder}; image or cache "
@@ -54,10 +58,12 @@ class ImageDataset(Dataset[dict[str, Any]]):
     A subclass writes `read`, `origin`, `path`, `__len__` and `__getitem__`, the latter from `pixels`.
 
     Attributes:
+        image_size: Height and width of the images.
         transform: Called on `{"image": tv_tensors.Image, "mask": tv_tensors.Mask}`.
         stored_masks: Stand in for the given masks, if there are any.
     """
 
+    image_size: int
     transform: Transform | None = None
     stored_masks: StoredMasks | None = None
 
@@ -82,7 +88,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         stored = self.stored_masks
         image, mask = self.read(index, with_mask=stored is None)
         if stored is not None:
-            mask = stored.read(self, index, image)
+            mask = stored.read(self, index)
         has_mask = mask is not None and bool(mask.numpy().any())
         if mask is None:
             mask = torch.from_numpy(np.zeros((1, *image.shape[-2:]), dtype=np.float32))

@@ -93,9 +93,6 @@ class TensorCache:
         rounded = given if binary else stored.astype(np.float32) / np.float32(_DEPTH)
         return torch.from_numpy(rounded.reshape(values.shape).astype(np.float32))
 
-    def __contains__(self, origin: Sequence[Any]) -> bool:
-        return self._entry(origin).is_file()
-
     def _entry(self, origin: Sequence[Any]) -> Path:
         name = hashlib.sha256(json.dumps([VERSION, *origin]).encode()).hexdigest()
         return self._file("entries", name, ".npy")

@@ -6,20 +6,18 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from PIL import Image
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from guidedattn.data.dataset import SampleError
-from guidedattn.data.images import MAX_PIXELS, read_image, squash
+from guidedattn.data.images import MAX_PIXELS, read_image, squash, write_mask
 from guidedattn.data.sources import ManifestSource
 from guidedattn.errors import ConfigError, DataError, GuidedAttnError
-from guidedattn.files import whole_file, whole_path
+from guidedattn.files import whole_file
 from guidedattn.masks import MaskProvider
 
 Item = tuple[int, Tensor, tuple[int, int]]
@@ -46,7 +44,7 @@ def run(words: Sequence[str]) -> None:
     for items in track(loader, description="masks", transient=True):
         for index, mask, size in _masks(provider, items, paths):
             names[index] = f"masks/{index:06}-{paths[index].stem}.png"
-            _write_mask(options.output / names[index], mask, size)
+            write_mask(options.output / names[index], mask, size)
     table = pd.read_csv(options.manifest, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     table["path"] = [Path(os.path.relpath(path, options.output)).as_posix() for path in paths]
     table["mask"] = names
@@ -103,12 +101,3 @@ def _masks(provider: MaskProvider, items: Sequence[Item], paths: Sequence[Path])
     for index, mask, size, has in zip(indices, masks, sizes, has_mask.tolist(), strict=True):
         if has:
             yield index, mask, size
-
-
-def _write_mask(path: Path, mask: Tensor, size: tuple[int, int]) -> None:
-    """Write `mask` `[1, S, S]` at the size (height, width) of its image, one bit per pixel."""
-    height, width = size
-    grey = Image.fromarray(np.rint(mask[0].numpy() * 255).astype(np.uint8))
-    inside = grey.resize((width, height), Image.Resampling.BILINEAR).point(lambda value: 255 * (value > 127))
-    with whole_path(path) as part:
-        inside.convert("1").save(part, format="PNG")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -19,12 +19,12 @@ class MaskProvider(Component):
     A subclass writes `provide`. The base runs it without gradient, keeps it in eval mode whatever the
     classifier around it does, keeps its parameters out of training and checks what it gives. Where the
     batch brings masks that this provider gave earlier (`mask_provided`, see `MaskCache`), those stand in.
-
-    Attributes:
-        from_image_alone: Whether masks depend on the image and nothing else, so that they may be kept.
     """
 
-    from_image_alone: ClassVar[bool] = False
+    @property
+    def from_image_alone(self) -> bool:
+        """Whether masks depend on the image and nothing else, so that they may be kept; not unless said."""
+        return False
 
     @abstractmethod
     def provide(self, images: Tensor, batch: Mapping[str, Any]) -> Tensor:

@@ -116,7 +116,16 @@ def test_masks_are_computed_anew_for_other_weights_settings_sizes_and_contents(
     assert seen == 2
     dataset = MaskedImageDataModule(root=root, image_size=8).make_dataset("val")
     expected, _ = provider(dataset[0]["image"][None], {})
-    assert torch.equal(stored.read(dataset, 0, dataset[0]["image"]), expected[0])
+    assert torch.equal(stored.read(dataset, 0), expected[0])
+
+
+def test_a_damaged_mask_is_computed_anew(root: Path, tmp_path: Path) -> None:
+    cache, provider = tmp_path / "cache", Bright(0.3)
+    filled(root, cache, provider)
+    for entry in (cache / "entries").rglob("*.npy"):
+        entry.write_bytes(b"half")
+    assert filled(root, cache, provider)[0] == 2
+    assert filled(root, cache, provider)[0] == 0
 
 
 def test_the_digest_of_a_unet_follows_weights_and_clean_up_but_not_the_object() -> None:

@@ -167,3 +167,19 @@ def test_a_folder_that_vanishes_during_a_run_is_named(root: Path, tmp_path: Path
     model.on_train_start = lambda: (tmp_path / "cache").rename(tmp_path / "gone")  # type: ignore[method-assign]
     with pytest.raises(DataError, match=r"png: its mask is not in the cache .*start it again"):
         engine.fit(model, data)
+
+
+def test_masks_come_from_the_weights_of_the_checkpoint_that_is_measured(root: Path, tmp_path: Path) -> None:
+    saved = guided(Bright(soft=True))
+    engine = trainer()
+    engine.strategy.connect(saved)
+    with torch.no_grad():
+        saved.mask_provider.blur.weight.mul_(0.25)
+    engine.save_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    fresh, data = guided(Bright(soft=True)), data_of(root)
+    (kept,) = (
+        trainer(MaskCache(tmp_path / "cache")).predict(fresh, data, ckpt_path=tmp_path / "model.ckpt") or []
+    )
+    expected, _ = saved.mask_provider(kept["images"], {})  # type: ignore[call-overload]
+    assert torch.allclose(kept["mask"], expected, atol=1e-5)  # type: ignore[call-overload]
+    assert expected.mean() < 0.2
