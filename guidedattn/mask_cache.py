@@ -36,7 +36,8 @@ class MaskCache(pl.Callback):
     that it would give in the step (one that is not zeros and ones to within 1e-5).
 
     Args:
-        folder: Where the masks are kept, for any number of runs, providers and data modules.
+        folder: Where the masks are kept, for any number of runs, providers and data modules; several
+            machines must see one and the same.
 
     Raises:
         ConfigError: At the start of a run: the model has no mask provider, or one whose masks depend on
