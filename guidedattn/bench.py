@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser
@@ -15,6 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 from guidedattn.backbones import TimmBackbone
+from guidedattn.bench_caches import mask_steps, reading_steps
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.gates import FeatureGate, MultiplyGate, OpenGate
 from guidedattn.guidance import normalise, resize
@@ -31,7 +34,7 @@ from guidedattn.metrics.grad_cam import library_maps
 Step = Callable[[], None]
 
 
-def training_steps(backbone: str, batch_size: int, image_size: int) -> dict[str, Step]:
+def training_steps(backbone: str, batch_size: int, image_size: int, folder: Path) -> dict[str, Step]:
     """One training step (forward, loss, backward) per kind of guidance, on the same kind of batch."""
     batch = {
         "image": torch.rand(batch_size, 1, image_size, image_size),
@@ -52,7 +55,8 @@ def training_steps(backbone: str, batch_size: int, image_size: int) -> dict[str,
         "gate + mining (stage III)": (MultiplyGate(), [AttentionMining()]),
     }
     steps = {name: _step(backbone, gate, losses, batch) for name, (gate, losses) in kinds.items()}
-    return {**steps, "mining, published way": _published_mining(backbone, batch), **_maps(backbone, batch)}
+    steps["mining, published way"] = _published_mining(backbone, batch)
+    return {**steps, **_maps(backbone, batch), **mask_steps(backbone, batch, folder)}
 
 
 def _step(backbone: str, gate: FeatureGate, losses: list[AttentionLoss], batch: dict[str, Tensor]) -> Step:
@@ -124,22 +128,36 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--image_size", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=12, help="steps of each kind, taken in turn")
+    parser.add_argument(
+        "--reading_rounds", type=int, default=5, help="16-megapixel films to read; 0 for none"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(list(words[1:]))
     torch.set_num_threads(options.threads)
-    seconds = alternate(
-        training_steps(options.backbone, options.batch_size, options.image_size), options.rounds
-    )
-    table = Table(
-        title=f"{options.backbone}, {options.batch_size}@{options.image_size}, {options.threads} threads, "
-        f"{options.rounds} rounds"
-    )
-    for heading in ("step", "median ms", "of plain", "quartiles"):
-        table.add_column(heading, justify="left" if heading == "step" else "right")
+    size = f"{options.batch_size}@{options.image_size}"
+    with tempfile.TemporaryDirectory() as folder:
+        steps = training_steps(options.backbone, options.batch_size, options.image_size, Path(folder))
+        title = f"{options.backbone}, {size}, {options.threads} threads, {options.rounds} rounds"
+        Console().print(_table(title, "step", alternate(steps, options.rounds), "plain"))
+        if options.reading_rounds:
+            reading = alternate(reading_steps(Path(folder), options.image_size), options.reading_rounds)
+            title = f"a film of 16 megapixels to {options.image_size} pixels, {options.reading_rounds} rounds"
+            Console().print(_table(title, "reading", reading, "PNG, decoded"))
+
+
+def _table(title: str, what: str, seconds: dict[str, list[float]], base: str) -> Table:
+    """Medians, and the ratios to `base` within each round."""
+    table = Table(title=title)
+    for heading in (what, "median ms", f"of {base}", "quartiles"):
+        table.add_column(heading, justify="left" if heading == what else "right")
     for name, times in seconds.items():
-        ratios = [time / plain for time, plain in zip(times, seconds["plain"], strict=True)]
+        ratios = [time / plain for time, plain in zip(times, seconds[base], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
+        median = 1000 * statistics.median(times)
         table.add_row(
-            name, f"{1000 * statistics.median(times):.0f}", f"{middle:.2f}", f"{low:.2f} to {high:.2f}"
+            name,
+            f"{median:.0f}" if median >= 10 else f"{median:.2f}",
+            f"{middle:.2f}",
+            f"{low:.2f} to {high:.2f}",
         )
-    Console().print(table)
+    return table

@@ -26,6 +26,7 @@ from guidedattn.cli_errors import shorten, words_as_config
 from guidedattn.component import import_object
 from guidedattn.data import PhantomDataModule
 from guidedattn.errors import CheckpointError, ConfigError, GuidedAttnError
+from guidedattn.mask_cache import MaskCache as _MaskCache  # noqa: F401  a short class name too
 from guidedattn.metrics import MEANING
 from guidedattn.segmenter import MaskSegmenter
 

@@ -14,13 +14,13 @@ LAYERS = [
     {"guidance", "backgrounds"},
     FAMILIES,
     {"classifier", "segmenter"},
-    {"callbacks", "figures", "cli_errors", "shortcut", "demo", "bench"},
+    {"callbacks", "figures", "cli_errors", "shortcut", "demo", "bench", "bench_caches", "mask_cache"},
     {"training", "data_cli"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli", "shortcut"}
+RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli", "shortcut", "mask_cache", "bench_caches"}
 FRAMEWORK = {"lightning", "lightning_utilities", "torch", "torchmetrics", "torchvision"}
 
 
@@ -91,6 +91,9 @@ def test_data_knows_nothing_of_models(name):
         ("safetensors", "guidedattn.checkpoints"),
         ("matplotlib", "guidedattn.figures"),
         ("pytorch_grad_cam", "guidedattn.metrics.grad_cam"),
+        ("PIL", "guidedattn.data.images"),
+        ("scipy", "guidedattn.masks.parts"),
+        ("imagehash", "guidedattn.data.duplicates"),
     ],
 )
 def test_each_third_party_package_has_one_importer(package, owner):

@@ -1,5 +1,7 @@
 """Images, labels and masks: from files to the batches that the models take."""
 
+from guidedattn.data.base import ImageDataset, StoredMasks
+from guidedattn.data.cache import TensorCache
 from guidedattn.data.cxr import CXRDataModule
 from guidedattn.data.dataset import MaskedImageDataset
 from guidedattn.data.images import read_image, read_mask
@@ -20,6 +22,7 @@ __all__ = [
     "CXRDataModule",
     "FolderSource",
     "ImageDataModule",
+    "ImageDataset",
     "ImageSplit",
     "ManifestSource",
     "MaskedImageDataModule",
@@ -31,6 +34,8 @@ __all__ = [
     "Report",
     "Source",
     "Splitter",
+    "StoredMasks",
+    "TensorCache",
     "find_sources",
     "read_image",
     "read_mask",

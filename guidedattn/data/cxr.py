@@ -42,6 +42,7 @@ class CXRDataModule(ImageDataModule):
         predict_split: The split that `predict` runs on.
         bits: Significant bits of 16-bit files.
         max_pixels: Larger images are refused before they are decoded.
+        cache: Folder that keeps the resized images and masks, so that each file is decoded once.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class CXRDataModule(ImageDataModule):
         predict_split: SplitName = "test",
         bits: int = 16,
         max_pixels: int = 50_000_000,
+        cache: str | Path | None = None,
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -75,6 +77,7 @@ class CXRDataModule(ImageDataModule):
             predict_split=predict_split,
             bits=bits,
             max_pixels=max_pixels,
+            cache=cache,
         )
         self.root, self.sources = Path(root), sources
         self.exclude, self.views = tuple(exclude), tuple(views)

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from guidedattn.errors import DataError
+from guidedattn.files import whole_path
 
 MAX_PIXELS = 50_000_000
 _GREY = {"1", "L", "LA", "La"}
@@ -101,6 +102,26 @@ def squash(image: Tensor, size: int) -> Tensor:
         Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR) for plane in image.numpy()
     ]
     return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]).clip(0, 1))
+
+
+def write_mask(path: Path, mask: Tensor, size: tuple[int, int]) -> None:
+    """Write a mask that `read_mask` reads: a PNG of one bit per pixel, inside where it exceeds one half.
+
+    Args:
+        path: The file; its folder is made.
+        mask: float32 `[1, h, w]` in [0, 1].
+        size: Height and width of the file, those of the image that the mask belongs to.
+    """
+    height, width = size
+    grey = as_picture(np.rint(mask[0].numpy() * 255).astype(np.uint8))
+    inside = np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR)) > 127
+    with whole_path(path) as part:
+        Image.fromarray(inside).save(part, format="PNG")
+
+
+def as_picture(pixels: Array) -> Image.Image:
+    """Return grey values uint8 `[H, W]` as Pillow's image."""
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def _decode(path: Path, max_pixels: int, bits: int, colour: bool) -> tuple[Array, float]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from guidedattn.data.base import ImageDataset, StoredMasks
+from guidedattn.data.cache import TensorCache
 from guidedattn.data.dataset import MaskedImageDataset
 from guidedattn.data.loaders import evaluation_loader, train_loader
 from guidedattn.data.records import COLUMNS, Record
@@ -45,7 +48,14 @@ class ImageDataModule(LightningDataModule):
         predict_split: The split that `predict` runs on.
         bits: Significant bits of 16-bit files; set 12 for 12-bit films in a 16-bit container.
         max_pixels: Larger images are refused before they are decoded.
+        cache: Folder that keeps the resized images and masks, so that each file is decoded once.
+
+    Attributes:
+        mask_cache: Given a dataset, returns the masks to read in place of the given ones; set by
+            `guidedattn.mask_cache.MaskCache`.
     """
+
+    mask_cache: Callable[[ImageDataset], StoredMasks] | None = None
 
     def __init__(
         self,
@@ -61,6 +71,7 @@ class ImageDataModule(LightningDataModule):
         predict_split: SplitName = "test",
         bits: int = 16,
         max_pixels: int = 50_000_000,
+        cache: str | Path | None = None,
     ) -> None:
         super().__init__()
         positive = {"image_size": image_size, "batch_size": batch_size, "max_pixels": max_pixels}
@@ -76,6 +87,7 @@ class ImageDataModule(LightningDataModule):
         self.splitter = splitter or PatientSplit()
         self.augment, self.multi_label, self.require_mask = augment, multi_label, require_mask
         self.predict_split, self.bits, self.max_pixels = predict_split, bits, max_pixels
+        self.cache = None if cache is None else TensorCache(cache)
         self._records: list[Record] | None = None
         self._report = Report()
         self._given = False
@@ -94,7 +106,7 @@ class ImageDataModule(LightningDataModule):
         """Return the class names when they are fixed beforehand, None to take them from the records."""
         return None
 
-    def make_dataset(self, split: SplitName) -> Dataset[Any]:
+    def make_dataset(self, split: SplitName) -> ImageDataset:
         """Return the dataset of a split; only the training images are augmented."""
         return MaskedImageDataset(
             [record for record in self.records if record.split == split],
@@ -105,6 +117,7 @@ class ImageDataModule(LightningDataModule):
             multi_label=self.multi_label,
             bits=self.bits,
             max_pixels=self.max_pixels,
+            cache=self.cache,
         )
 
     # what everybody reads
@@ -148,6 +161,11 @@ class ImageDataModule(LightningDataModule):
         """Return the records as a table (path, label, source, patient, view, mask, split, group)."""
         return pd.DataFrame([record.as_row() for record in self.records], columns=list(COLUMNS))
 
+    def _dataset(self, split: SplitName) -> ImageDataset:
+        dataset = self.make_dataset(split)
+        dataset.stored_masks = None if self.mask_cache is None else self.mask_cache(dataset)
+        return dataset
+
     # what Lightning calls
 
     def setup(self, stage: str | None = None) -> None:
@@ -174,17 +192,17 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the shuffled and augmented training images."""
         world_size = 1 if self.trainer is None else self.trainer.world_size
-        dataset = self.make_dataset("train")
+        dataset = self._dataset("train")
         return train_loader(dataset, self.batch_size, self.num_workers, self.seed, world_size)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation images."""
-        return evaluation_loader(self.make_dataset("val"), self.batch_size, self.num_workers, repeat=True)
+        return evaluation_loader(self._dataset("val"), self.batch_size, self.num_workers, repeat=True)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the test images, each of them once whatever the number of processes."""
-        return evaluation_loader(self.make_dataset("test"), self.batch_size, self.num_workers)
+        return evaluation_loader(self._dataset("test"), self.batch_size, self.num_workers)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return the images of `predict_split`, each of them once."""
-        return evaluation_loader(self.make_dataset(self.predict_split), self.batch_size, self.num_workers)
+        return evaluation_loader(self._dataset(self.predict_split), self.batch_size, self.num_workers)

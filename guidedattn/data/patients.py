@@ -48,7 +48,7 @@ def components(records: Sequence[Record], seed: int, by_patient: bool = True) ->
     The order depends neither on the order of the records nor on where the files lie: a path counts only
     relative to the deepest folder that all files of its source share.
     """
-    roots = _union_find([identities(r) if by_patient else [f"file {r.path}"] for r in records])
+    roots = union_find([identities(r) if by_patient else [f"file {r.path}"] for r in records])
     joined: dict[int, Component] = {}
     keys = _portable_keys(records, by_patient)
     for index, (root, record) in enumerate(zip(roots, records, strict=True)):
@@ -77,7 +77,7 @@ def _portable_keys(records: Sequence[Record], by_patient: bool) -> list[str]:
     return keys
 
 
-def _union_find(names: Sequence[Sequence[str]]) -> list[int]:
+def union_find(names: Sequence[Sequence[str]]) -> list[int]:
     """Return for each item the number of its component; items that share a name are in one."""
     parent = list(range(len(names)))
 

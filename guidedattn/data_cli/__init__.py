@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 from guidedattn.errors import ConfigError, near
 
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "duplicates": ("guidedattn.data_cli.duplicates", "find the images that show one film"),
+    "masks": ("guidedattn.data_cli.masks", "write the masks of a provider, and a manifest with them"),
+}
 
 
 def usage() -> str:

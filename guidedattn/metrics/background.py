@@ -36,10 +36,10 @@ class BackgroundRobustness(Metric):
     """Accuracy with the outside of the mask swapped, blurred and removed, and reliance on it under swapping.
 
     The images are I m + J (1 - m): J is the next image of another class (of the batch or, in a batch of one
-    class, of an earlier one), the image blurred, or the mean grey of its inside. Three more forward passes per batch, by
-    `guidance.rescore`. Counts the images that have a mask; for swapping, those for which another class has
-    been seen. With several labels accuracy is over image-label pairs, and there is no reliance. The unit of
-    reliance is the spread of the same model's margins on the images as they are.
+    class, of an earlier one), the image blurred, or the mean grey of its inside. Three more forward passes
+    per batch, by `guidance.rescore`. Counts the images that have a mask; for swapping, those for which
+    another class has been seen. With several labels accuracy is over image-label pairs, and there is no
+    reliance. The unit of reliance is the spread of the same model's margins on the images as they are.
     """
 
     right: Tensor

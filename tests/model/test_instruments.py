@@ -28,7 +28,7 @@ from guidedattn.metrics import (
     reliance,
     road,
 )
-from guidedattn.metrics.background import blurred, partners
+from guidedattn.metrics.background import partners
 from tests.conftest import make_batch, tiny_classifier
 
 MAP_METRICS = [
@@ -248,7 +248,7 @@ def test_the_switch_adds_the_instruments_to_the_test_and_to_nothing_else(multi_l
         with torch.no_grad():
             guidance = model.guide(part)
             inside = guidance.mask
-            logits = model(part["image"] * inside + blurred(part["image"]) * (1 - inside), part)
+            logits = model(BlurredBackground()(part["image"], inside), part)
         hit = (
             (logits > 0) == part["label"].bool()
             if multi_label
