@@ -1,5 +1,6 @@
 """Images, labels and masks: from files to the batches that the models take."""
 
+from guidedattn.data.collection import Collection
 from guidedattn.data.cxr import CXRDataModule
 from guidedattn.data.dataset import MaskedImageDataset
 from guidedattn.data.images import read_image, read_mask
@@ -8,17 +9,35 @@ from guidedattn.data.module import ImageDataModule
 from guidedattn.data.phantoms import PhantomDataModule, PhantomDataset
 from guidedattn.data.records import Record
 from guidedattn.data.report import Report
-from guidedattn.data.sources import ACCXRD, CCXRD, FCCXRD, FolderSource, ManifestSource, Source, find_sources
+from guidedattn.data.sources import (
+    ACCXRD,
+    CCXRD,
+    CRD,
+    FCCXRD,
+    RSNAPDD,
+    COVIDx,
+    FolderSource,
+    GeneralBlockchain,
+    ManifestSource,
+    Source,
+    V7Labs,
+    find_sources,
+)
 from guidedattn.data.splits import ImageSplit, PatientSplit, Splitter
 from guidedattn.data.transforms import Augment
 
 __all__ = [
     "ACCXRD",
     "CCXRD",
+    "CRD",
     "FCCXRD",
+    "RSNAPDD",
     "Augment",
+    "COVIDx",
     "CXRDataModule",
+    "Collection",
     "FolderSource",
+    "GeneralBlockchain",
     "ImageDataModule",
     "ImageSplit",
     "ManifestSource",
@@ -31,6 +50,7 @@ __all__ = [
     "Report",
     "Source",
     "Splitter",
+    "V7Labs",
     "find_sources",
     "read_image",
     "read_mask",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from guidedattn.data.patients import Component
-from guidedattn.data.records import SPLITS
 
 Key = tuple[str, str]
 
 
-def apportion(components: Sequence[Component], fractions: Sequence[float]) -> list[str]:
+def apportion(components: Sequence[Component], shares: Mapping[str, float]) -> list[str]:
     """Choose a split for each component; one that has a split keeps it.
 
     Components are taken in their order, but first the ones that would overfill the smallest split and
@@ -22,16 +21,16 @@ def apportion(components: Sequence[Component], fractions: Sequence[float]) -> li
 
     Args:
         components: Whole patients, in the order that the seed gives.
-        fractions: Shares of train, val and test.
+        shares: The share of each split.
 
     Returns:
         The split of each component.
     """
-    share = {split: fraction for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0}
+    share = {split: fraction for split, fraction in shares.items() if fraction > 0}
     total: Counter[Key] = Counter()
     for component in components:
         total.update(_weights(component))
-    held: dict[str, Counter[Key]] = {split: Counter() for split in SPLITS}
+    held: dict[str, Counter[Key]] = {split: Counter() for split in shares}
     chosen = {i: component.split for i, component in enumerate(components) if component.split}
     for i, split in chosen.items():
         held[split].update(_weights(components[i]))
@@ -68,7 +67,7 @@ def _fill_gaps(
     components: Sequence[Component], free: Sequence[int], chosen: dict[int, str], splits: Sequence[str]
 ) -> None:
     """Move single components so that each class occurs in each split, where there are enough of them."""
-    held = {split: Counter[str]() for split in SPLITS}
+    held = defaultdict(Counter[str])
     for i, split in chosen.items():
         held[split].update(components[i].classes)
     for name in sorted({name for component in components for name in component.classes}):

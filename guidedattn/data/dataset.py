@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from guidedattn.data.images import MAX_PIXELS, read_image, read_mask, squash
+from guidedattn.data.paths import AnyPath
 from guidedattn.data.records import Record
 from guidedattn.errors import ConfigError, DataError, near
 
@@ -56,6 +56,7 @@ class MaskedImageDataset(Dataset[dict[str, Any]]):
         multi_label: Whether a record may have several classes (or none).
         bits: Significant bits of 16-bit files.
         max_pixels: Larger images are refused before they are decoded.
+        scale_masks: Whether a mask of another size but of its image's shape is scaled, not refused.
 
     Raises:
         DataError: A record has a label that is not a class, or several without `multi_label`; and from
@@ -72,10 +73,12 @@ class MaskedImageDataset(Dataset[dict[str, Any]]):
         multi_label: bool = False,
         bits: int = 16,
         max_pixels: int = MAX_PIXELS,
+        scale_masks: bool = False,
     ) -> None:
         self.class_names = tuple(class_names)
         self.image_size, self.channels, self.transform = image_size, channels, transform
         self.multi_label, self.bits, self.max_pixels = multi_label, bits, max_pixels
+        self.scale_masks = scale_masks
         # Packed arrays, not a list of objects: forked workers then share the memory.
         self._paths = _pack([record.path for record in records])
         self._masks = _pack([record.mask for record in records])
@@ -112,7 +115,7 @@ class MaskedImageDataset(Dataset[dict[str, Any]]):
             return None
         height, width = image.shape[-2:]
         try:
-            mask = read_mask(mask_path, (height, width), self.max_pixels)
+            mask = read_mask(mask_path, (height, width), self.max_pixels, self.scale_masks)
         except DataError as error:
             raise DataError(f"{error} (mask of {path})") from None
         if mask.numpy().any():
@@ -154,5 +157,5 @@ class MaskedImageDataset(Dataset[dict[str, Any]]):
         return encoded
 
 
-def _pack(paths: Sequence[Path | None]) -> Any:
+def _pack(paths: Sequence[AnyPath | None]) -> Any:
     return np.array([b"" if path is None else os.fsencode(path) for path in paths], dtype=np.bytes_)

@@ -45,6 +45,7 @@ class ImageDataModule(LightningDataModule):
         predict_split: The split that `predict` runs on.
         bits: Significant bits of 16-bit files; set 12 for 12-bit films in a 16-bit container.
         max_pixels: Larger images are refused before they are decoded.
+        scale_masks: Whether a mask of another size but of its image's shape is scaled, not refused.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ImageDataModule(LightningDataModule):
         predict_split: SplitName = "test",
         bits: int = 16,
         max_pixels: int = 50_000_000,
+        scale_masks: bool = False,
     ) -> None:
         super().__init__()
         positive = {"image_size": image_size, "batch_size": batch_size, "max_pixels": max_pixels}
@@ -76,6 +78,7 @@ class ImageDataModule(LightningDataModule):
         self.splitter = splitter or PatientSplit()
         self.augment, self.multi_label, self.require_mask = augment, multi_label, require_mask
         self.predict_split, self.bits, self.max_pixels = predict_split, bits, max_pixels
+        self.scale_masks = scale_masks
         self._records: list[Record] | None = None
         self._report = Report()
         self._given = False
@@ -105,6 +108,7 @@ class ImageDataModule(LightningDataModule):
             multi_label=self.multi_label,
             bits=self.bits,
             max_pixels=self.max_pixels,
+            scale_masks=self.scale_masks,
         )
 
     # what everybody reads

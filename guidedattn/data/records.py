@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from guidedattn.data.paths import AnyPath
 
 SPLITS = ("train", "val", "test")
-COLUMNS = ("path", "label", "source", "patient", "view", "mask", "split", "group")
+COLUMNS = ("path", "label", "source", "patient", "view", "mask", "split", "group", "sha256")
 SEPARATOR = "|"
 
 
@@ -15,26 +16,30 @@ class Record:
     """One image: where it lies, what it shows and whom.
 
     Attributes:
-        path: The image file.
+        path: The image file, or the URL of one.
         label: The class; several classes as `a|b`. A source gives its own words, `guidedattn.data.labels`
             turns them into class names; empty means unlabelled.
         source: The collection that the image comes from. Patient ids are unique inside a source only.
         patient: The patient's id, empty when unknown; `a|b` when one file is listed under two patients.
         view: The projection in the source's words, empty when unknown. Anything that is not an X-ray has
             its modality in front, as in `CT Axial`.
-        mask: The mask file, or None.
+        mask: The mask file, or None. A polygon file of many images has the image's id behind a `#`.
         split: `train`, `val` or `test`; empty until it is decided.
         group: A further id, across sources, of images that must stay in one split; `a|b` for several.
+        sha256: Digest of the file's bytes, empty when unknown.
+        excluded: Why the source itself leaves the image out, empty when it does not.
     """
 
-    path: Path
+    path: AnyPath
     label: str
     source: str
     patient: str = ""
     view: str = ""
-    mask: Path | None = None
+    mask: AnyPath | None = None
     split: str = ""
     group: str = ""
+    sha256: str = ""
+    excluded: str = ""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -43,9 +48,9 @@ class Record:
 
     def as_row(self) -> dict[str, str]:
         """Return the record as a row of a manifest: every column a string, no mask an empty one."""
-        values = (str(self.path), self.label, self.source, self.patient, self.view)
         mask = "" if self.mask is None else str(self.mask)
-        return dict(zip(COLUMNS, (*values, mask, self.split, self.group), strict=True))
+        values = (str(self.path), self.label, self.source, self.patient, self.view, mask)
+        return dict(zip(COLUMNS, (*values, self.split, self.group, self.sha256), strict=True))
 
 
 def parts(text: str) -> tuple[str, ...]:

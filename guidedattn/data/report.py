@@ -15,7 +15,10 @@ class Report:
     """Counts and names of what was listed, kept, dropped and missing; nothing leaves in silence.
 
     Attributes:
-        listed: Rows that each source lists.
+        listed: Records that each source lists.
+        native_rows: Rows of a source's table per finding, where that is not one per record.
+        rows: Rows of the metadata that each (source, label) has.
+        images: Distinct files that each (source, label) names.
         kept: Images that each (source, label) keeps.
         dropped: For each reason the names of the files that it dropped.
         missing: For each source the files that it lists and that are not on disk.
@@ -23,6 +26,9 @@ class Report:
     """
 
     listed: Counter[str] = field(default_factory=Counter)
+    native_rows: dict[str, Counter[str]] = field(default_factory=dict)
+    rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    images: Counter[tuple[str, str]] = field(default_factory=Counter)
     kept: Counter[tuple[str, str]] = field(default_factory=Counter)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)

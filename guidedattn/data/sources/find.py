@@ -10,22 +10,36 @@ from guidedattn.data.labels import PAPER_LABELS, LabelMap
 from guidedattn.data.sources.accxrd import ACCXRD
 from guidedattn.data.sources.base import IMAGE_SUFFIXES, Source, require_folder
 from guidedattn.data.sources.ccxrd import CCXRD
+from guidedattn.data.sources.covidx import COVIDx
+from guidedattn.data.sources.crd import CRD
 from guidedattn.data.sources.fccxrd import FCCXRD
 from guidedattn.data.sources.folders import CHESTXRAY8_PATIENT, FolderSource
+from guidedattn.data.sources.generalblockchain import GeneralBlockchain
+from guidedattn.data.sources.rsna import RSNAPDD
+from guidedattn.data.sources.v7 import V7Labs
 from guidedattn.errors import DataError
 
-KINDS: tuple[type[Source], ...] = (CCXRD, ACCXRD, FCCXRD)
+KINDS: tuple[type[Source], ...] = (
+    CCXRD,
+    ACCXRD,
+    FCCXRD,
+    CRD,
+    RSNAPDD,
+    COVIDx,
+    V7Labs,
+    GeneralBlockchain,
+)
 
 
 def find_sources(root: str | Path, kinds: Sequence[type[Source]] = KINDS) -> list[Source]:
     """Return the collections at or below `root`, at any depth, sorted by path.
 
-    A collection is told by the columns of its table; a folder of which at least two subfolders bear the
+    A collection is told by its tables, its class folders or its annotations; another folder of which at least two subfolders bear the
     name of a known finding and hold images is read as one folder per class.
 
     Args:
         root: The folder to search.
-        kinds: The table-based collections to look for.
+        kinds: The collections to look for.
 
     Raises:
         DataError: `root` is no folder, or holds no known collection.
