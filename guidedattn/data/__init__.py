@@ -1,9 +1,11 @@
 """Images, labels and masks: from files to the batches that the models take."""
 
+from guidedattn.data.build import build_manifest
 from guidedattn.data.collection import Collection
 from guidedattn.data.cxr import CXRDataModule
 from guidedattn.data.dataset import MaskedImageDataset
 from guidedattn.data.images import read_image, read_mask
+from guidedattn.data.manifest import Manifest
 from guidedattn.data.masked import MaskedImageDataModule
 from guidedattn.data.module import ImageDataModule
 from guidedattn.data.phantoms import PhantomDataModule, PhantomDataset
@@ -23,8 +25,9 @@ from guidedattn.data.sources import (
     V7Labs,
     find_sources,
 )
-from guidedattn.data.splits import ImageSplit, PatientSplit, Splitter
+from guidedattn.data.splits import FoldSplit, ImageSplit, PatientSplit, Splitter
 from guidedattn.data.transforms import Augment
+from guidedattn.data.verify import find_faults
 
 __all__ = [
     "ACCXRD",
@@ -36,10 +39,12 @@ __all__ = [
     "COVIDx",
     "CXRDataModule",
     "Collection",
+    "FoldSplit",
     "FolderSource",
     "GeneralBlockchain",
     "ImageDataModule",
     "ImageSplit",
+    "Manifest",
     "ManifestSource",
     "MaskedImageDataModule",
     "MaskedImageDataset",
@@ -51,6 +56,8 @@ __all__ = [
     "Source",
     "Splitter",
     "V7Labs",
+    "build_manifest",
+    "find_faults",
     "find_sources",
     "read_image",
     "read_mask",

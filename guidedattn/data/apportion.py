@@ -27,13 +27,14 @@ def apportion(components: Sequence[Component], shares: Mapping[str, float]) -> l
         The split of each component.
     """
     share = {split: fraction for split, fraction in shares.items() if fraction > 0}
+    weights = [_weights(component) for component in components]
     total: Counter[Key] = Counter()
-    for component in components:
-        total.update(_weights(component))
+    for its in weights:
+        total.update(its)
     held: dict[str, Counter[Key]] = {split: Counter() for split in shares}
     chosen = {i: component.split for i, component in enumerate(components) if component.split}
     for i, split in chosen.items():
-        held[split].update(_weights(components[i]))
+        held[split].update(weights[i])
 
     def is_large(i: int) -> bool:
         limit = min(share.values())
@@ -41,9 +42,8 @@ def apportion(components: Sequence[Component], shares: Mapping[str, float]) -> l
 
     free = [i for i in range(len(components)) if i not in chosen]
     for i in sorted(free, key=lambda i: (not is_large(i), len(components[i].members) == 1, i)):
-        weights = _weights(components[i])
-        chosen[i] = max(share, key=lambda split: _gain(weights, share[split], total, held[split]))
-        held[chosen[i]].update(weights)
+        chosen[i] = max(share, key=lambda split: _gain(weights[i], share[split], total, held[split]))
+        held[chosen[i]].update(weights[i])
     _fill_gaps(components, free, chosen, list(share))
     return [chosen[i] for i in range(len(components))]
 
@@ -67,7 +67,7 @@ def _fill_gaps(
     components: Sequence[Component], free: Sequence[int], chosen: dict[int, str], splits: Sequence[str]
 ) -> None:
     """Move single components so that each class occurs in each split, where there are enough of them."""
-    held = defaultdict(Counter[str])
+    held: dict[str, Counter[str]] = defaultdict(Counter)
     for i, split in chosen.items():
         held[split].update(components[i].classes)
     for name in sorted({name for component in components for name in component.classes}):

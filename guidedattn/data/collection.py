@@ -35,7 +35,9 @@ class Collection:
     views: Sequence[str] | None = FRONTAL
 
     @classmethod
-    def at(cls, root: str | Path, label_map: LabelMap | None = None, exclude: Sequence[str] = ()) -> Collection:
+    def at(
+        cls, root: str | Path, label_map: LabelMap | None = None, exclude: Sequence[str] = ()
+    ) -> Collection:
         """Return the collections below a folder under the paper's labels, or the rows of a CSV manifest."""
         path = Path(root)
         if path.suffix.lower() == ".csv":

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,7 +17,6 @@ from guidedattn.errors import DataError
 
 SUFFIXES = frozenset({".dcm", ".dicom"})
 _MAGIC_AT, _MAGIC = 128, b"DICM"
-_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 Array = npt.NDArray[Any]
 
@@ -43,11 +43,17 @@ def pseudonym(patient: str, source: str = "") -> str:
     return digest[:16] if patient else ""
 
 
-def read_patient(file: BinaryIO) -> str:
-    """Return the pseudonym of the patient id (0010,0020) in a header, empty when it holds none."""
-    with _silent():
-        header = _pydicom().dcmread(file, specific_tags=["PatientID"], stop_before_pixels=True, force=True)
-        return pseudonym(str(header.get("PatientID", "") or "").strip())
+def patient_of(path: Path) -> str:
+    """Return the pseudonym of the patient id (0010,0020) in a header, empty where there is none to read.
+
+    A file that is broken is found when its pixels are read.
+    """
+    try:
+        with _silent():
+            header = _pydicom().dcmread(path, specific_tags=["PatientID"], stop_before_pixels=True)
+            return pseudonym(str(header.get("PatientID") or "").strip())
+    except (DataError, OSError):
+        return ""
 
 
 def read_greys(file: BinaryIO, check_size: Callable[[tuple[int, int]], None]) -> Array:
@@ -83,7 +89,8 @@ def read_greys(file: BinaryIO, check_size: Callable[[tuple[int, int]], None]) ->
         if stored.ndim == 3:
             return _eight_bits(stored)
         greys = _displayed(pydicom.pixels, stored, dataset)
-    return 1 - greys if dataset.PhotometricInterpretation == "MONOCHROME1" else greys
+        turned = dataset.PhotometricInterpretation == "MONOCHROME1"
+    return np.subtract(1, greys) if turned else greys
 
 
 def _displayed(pixels: Any, stored: Array, dataset: Any) -> Array:
@@ -91,14 +98,14 @@ def _displayed(pixels: Any, stored: Array, dataset: Any) -> Array:
     greys = pixels.apply_modality_lut(stored, dataset)
     low, high = _range(dataset)
     if dataset.get("VOILUTSequence"):
+        greys = pixels.apply_voi(greys, dataset)
         low, high = 0.0, 2.0 ** int(dataset.VOILUTSequence[0].LUTDescriptor[2]) - 1
-    elif "WindowCenter" not in dataset or "WindowWidth" not in dataset:
+    elif "WindowCenter" in dataset and "WindowWidth" in dataset:
+        # pydicom spreads the window from what the least stored value becomes to what the greatest does.
+        greys = pixels.apply_windowing(greys, dataset)
+    else:
         low, high = min(low, high), max(low, high)
-    else:  # the window spans the range in the direction of the slope, as pydicom writes it
-        return np.clip((pixels.apply_windowing(greys, dataset) - low) / (high - low), 0, 1)
-    if dataset.PhotometricInterpretation in _MONOCHROME:
-        greys = pixels.apply_voi_lut(greys, dataset)
-    return np.clip((greys.astype(np.float64) - low) / (high - low), 0, 1)
+    return np.clip((np.asarray(greys, dtype=np.float64) - low) / (high - low), 0, 1)
 
 
 def _range(dataset: Any) -> tuple[float, float]:

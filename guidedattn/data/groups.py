@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from guidedattn.data.patients import union_find
 from guidedattn.data.paths import RemotePath, as_path, portable
+from guidedattn.data.patients import union_find
 from guidedattn.data.records import Record, union
 from guidedattn.data.report import Report
 from guidedattn.data.tables import read_table
@@ -34,7 +34,9 @@ def group_copies(records: Sequence[Record], report: Report) -> list[Record]:
         names = [f"{record.source}/{record.path.name}" for record in copies]
         report.note("files with the bytes of another one, kept in one split", names)
     return [
-        replace(r, group=union([r.group, f"sha256-{r.sha256[:12]}"])) if count[r.sha256] > 1 and r.sha256 else r
+        replace(r, group=union([r.group, f"sha256-{r.sha256[:12]}"]))
+        if count[r.sha256] > 1 and r.sha256
+        else r
         for r in records
     ]
 

@@ -25,7 +25,9 @@ _WHITE_IS_ZERO, _PHOTOMETRIC, _BITS_PER_SAMPLE = 0, 262, 258
 Array = npt.NDArray[Any]
 
 
-def read_image(path: str | AnyPath, channels: int = 1, bits: int = 16, max_pixels: int = MAX_PIXELS) -> Tensor:
+def read_image(
+    path: str | AnyPath, channels: int = 1, bits: int = 16, max_pixels: int = MAX_PIXELS
+) -> Tensor:
     """Read an image file as floats.
 
     Greys keep their full depth: 8-bit files are divided by 255, 16-bit files by 2^bits - 1. A container

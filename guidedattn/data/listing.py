@@ -100,7 +100,7 @@ def map_labels(records: Iterable[Record], label_map: LabelMap | None, report: Re
         elif name is None:
             report.drop(f"label {record.label!r} belongs to no class", record)
         else:
-            kept.append(replace(record, label=name))
+            kept.append(record if name == record.label else replace(record, label=name))
     return kept
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guidedattn.data.paths import AnyPath, RemotePath, as_path
+from guidedattn.data.paths import AnyPath, RemotePath, as_path, portable
 from guidedattn.data.records import COLUMNS, SPLITS, Record
 from guidedattn.data.tables import read_table
 from guidedattn.errors import DataError
@@ -35,7 +35,7 @@ class Manifest:
     @classmethod
     def from_records(cls, records: Iterable[Record], root: str | Path = ".") -> Manifest:
         """Make a manifest of records, sorted by source and path, with paths relative to `root`."""
-        base = os.path.abspath(root)
+        base = os.path.abspath(root)  # noqa: PTH100  # `resolve` would follow links
         columns: list[list[str]] = [[] for _ in COLUMNS]
         for record in records:
             mask = "" if record.mask is None else _relative(record.mask, base)
@@ -58,8 +58,8 @@ class Manifest:
         written = digest_file(path)
         if written.exists() and (digest := sha256(path)) != written.read_text().partition(" ")[0].strip():
             raise DataError(
-                f"{path}: changed since it was written (its SHA-256 is now {digest[:12]}...); build it again, "
-                f"or delete {written.name} if you changed it on purpose"
+                f"{path}: changed since it was written (its SHA-256 is now {digest[:12]}...); build it "
+                f"again, or delete {written.name} if you changed it on purpose"
             )
         absent = {name: "" for name in COLUMNS if name not in table}
         return cls(table.assign(**absent)[list(COLUMNS)], path.parent)
@@ -108,7 +108,7 @@ class Manifest:
         counted = counted[names].rename(columns={"": "no split"})
         counted.columns.name = None
         counted["all"] = counted.sum(axis=1)
-        return counted.reset_index()
+        return counted.reset_index().rename(columns=str)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -136,4 +136,4 @@ def digest_file(path: Path) -> Path:
 def _relative(path: AnyPath, base: str) -> str:
     if isinstance(path, RemotePath):
         return str(path)
-    return os.path.relpath(os.path.abspath(path), base).replace(os.sep, "/")
+    return os.path.relpath(portable(path), base).replace(os.sep, "/")

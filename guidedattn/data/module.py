@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from guidedattn.data.dataset import MaskedImageDataset
 from guidedattn.data.loaders import evaluation_loader, train_loader
-from guidedattn.data.records import COLUMNS, Record
+from guidedattn.data.records import COLUMNS, Record, in_bulk
 from guidedattn.data.report import Report
 from guidedattn.data.splits import PatientSplit, Splitter, require_classes
 from guidedattn.errors import ConfigError
@@ -117,17 +117,21 @@ class ImageDataModule(LightningDataModule):
     def records(self) -> list[Record]:
         """The records in use, each with its split."""
         if self._records is None:
-            report = Report()
-            listed = self.list_records(report)
-            if self.require_mask:
-                for record in listed:
-                    if record.mask is None:
-                        report.drop("no mask", record)
-                listed = [record for record in listed if record.mask is not None]
-            report.keep(listed)
-            self._given = bool(listed) and all(record.split for record in listed)
-            self._records, self._report = self.splitter(listed, self.seed), report
+            with in_bulk():
+                self._records, self._report = self._list()
         return self._records
+
+    def _list(self) -> tuple[list[Record], Report]:
+        report = Report()
+        listed = self.list_records(report)
+        if self.require_mask:
+            for record in listed:
+                if record.mask is None:
+                    report.drop("no mask", record)
+            listed = [record for record in listed if record.mask is not None]
+        report.keep(listed)
+        self._given = bool(listed) and all(record.split for record in listed)
+        return self.splitter(listed, self.seed), report
 
     @property
     def report(self) -> Report:
@@ -149,7 +153,7 @@ class ImageDataModule(LightningDataModule):
         return len(self.class_names)
 
     def manifest(self) -> pd.DataFrame:
-        """Return the records as a table (path, label, source, patient, view, mask, split, group)."""
+        """Return the records as a table, with the columns of a manifest and paths as they are."""
         return pd.DataFrame([record.as_row() for record in self.records], columns=list(COLUMNS))
 
     # what Lightning calls

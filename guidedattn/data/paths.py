@@ -50,7 +50,9 @@ def as_path(location: str | Path | RemotePath) -> AnyPath:
 
 def portable(path: AnyPath) -> str:
     """Return an absolute spelling that sorts and compares alike for files and URLs."""
-    return f"/{path}" if isinstance(path, RemotePath) else os.path.abspath(path)
+    if isinstance(path, RemotePath):
+        return f"/{path}"
+    return os.path.abspath(path)  # noqa: PTH100  # `resolve` would follow links, and ask the disk
 
 
 def _filesystem(url: str) -> Any:

@@ -37,7 +37,7 @@ class Outline:
 
 
 def is_outline(path: AnyPath) -> bool:
-    """Tell whether a mask is a polygon file: `*.json`, or `*.json#<image id>` for one image of a COCO file."""
+    """Tell whether a mask is a polygon file, `*.json`, or `*.json#<image id>` for an image of a COCO file."""
     return path.name.partition("#")[0].lower().endswith(".json")
 
 
@@ -60,6 +60,8 @@ def read_outline(path: AnyPath) -> Outline:
         if image_id:
             return dict(_coco(str(path.with_name(file))))[image_id]
         return _darwin(_load(path))
+    except DataError:
+        raise
     except KeyError as error:
         raise DataError(f"{path}: no polygons as Darwin or COCO write them (no {error})") from None
     except (TypeError, ValueError, IndexError):
@@ -74,6 +76,8 @@ def read_coco(path: AnyPath) -> Iterator[tuple[str, Outline]]:
     """
     try:
         yield from _coco(str(path))
+    except DataError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError):
         raise DataError(f"{path}: not a COCO file of polygons") from None
 
@@ -97,7 +101,11 @@ def _darwin(document: Any) -> Outline:
         width, height = slot["width"], slot["height"]
     else:
         image = document["image"]
-        name, width, height = image.get("original_filename", image["filename"]), image["width"], image["height"]
+        name, width, height = (
+            image.get("original_filename", image["filename"]),
+            image["width"],
+            image["height"],
+        )
     shapes: dict[str, list[list[Ring]]] = {INSIDE: [], IGNORE: []}
     tags = []
     for annotation in document["annotations"]:
@@ -128,10 +136,14 @@ def _coco(path: str) -> tuple[tuple[str, Outline], ...]:
     words = {tag["id"]: tag["name"] for tag in document.get("tag_categories", ())}
     shapes: dict[tuple[Any, str], list[list[Ring]]] = {}
     for annotation in document["annotations"]:
-        if isinstance(annotation["segmentation"], dict):
-            raise DataError(f"{path}: run-length masks are not read, only polygons")
-        rings = [_pairs(ring) for ring in annotation["segmentation"]]
-        shapes.setdefault((annotation["image_id"], names[annotation["category_id"]]), []).append(rings)
+        name, outline = names[annotation["category_id"]], annotation["segmentation"]
+        mine = shapes.setdefault((annotation["image_id"], name), [])
+        if not isinstance(outline, dict):
+            mine.append([_pairs(ring) for ring in outline])
+        elif name == IGNORE:
+            mine.extend([ring] for ring in _runs(outline))
+        else:
+            raise DataError(f"{path}: run-length masks are read for {IGNORE} only, draw {name} as polygons")
     outlines = []
     for image in document["images"]:
         inside, ignore = (tuple(shapes.get((image["id"], name), ())) for name in (INSIDE, IGNORE))
@@ -139,6 +151,22 @@ def _coco(path: str) -> tuple[tuple[str, Outline], ...]:
         outline = Outline(image["file_name"], image["width"], image["height"], inside, ignore, tags)
         outlines.append((str(image["id"]), outline))
     return tuple(outlines)
+
+
+def _runs(outline: Any) -> Iterator[Ring]:
+    """Yield a box per run of an uncompressed run-length mask.
+
+    V7 writes its runs along the rows, where COCO has them along the columns. That is why no lung is read
+    from runs: another tool's would come out turned.
+    """
+    width, position = outline["size"][1], 0
+    for number, count in enumerate(outline["counts"]):
+        start, position = position, position + count
+        while number % 2 and start < position:
+            row, column = divmod(start, width)
+            end = min(column + position - start, width)
+            yield [(column, row), (end, row), (end, row + 1), (column, row + 1)]
+            start += end - column
 
 
 def _pairs(flat: Sequence[float]) -> Ring:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,40 @@ class Report:
             "missing": _counted(self.missing),
             "notes": _counted(self.notes),
         }
+
+    def table(self, class_names: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return the paper's Table 1: rows, distinct files and files on disk, per source and class.
+
+        Args:
+            class_names: The classes in order, listed for each source even where it has none; without
+                them, and behind them, the classes that occur.
+        """
+        counts = (self.rows, self.images, self.kept)
+        pairs = {pair for count in counts for pair in count}
+        names = [*class_names, *sorted({label for _, label in pairs} - {*class_names, ""})]
+        return [
+            {
+                "source": source,
+                "class": name,
+                **{
+                    column: count[source, name]
+                    for column, count in zip(("rows", "images", "present"), counts, strict=True)
+                },
+            }
+            for source in self.listed
+            for name in names
+        ]
+
+    def reasons(self) -> list[dict[str, Any]]:
+        """Return how many rows of each source left for which reason, missing files among them."""
+        counted = Counter(
+            (name.partition("/")[0], reason) for reason, names in self.dropped.items() for name in names
+        )
+        counted.update({(source, "not on disk"): len(paths) for source, paths in self.missing.items()})
+        return [
+            {"source": source, "dropped": reason, "rows": count}
+            for (source, reason), count in sorted(counted.items(), key=lambda item: (item[0][0], -item[1]))
+        ]
 
     def __str__(self) -> str:
         """Return a short table: one line per source, one per reason, one per remark."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from guidedattn.data.apportion import apportion
-from guidedattn.data.patients import Component, components, identities
+from guidedattn.data.patients import components, identities
 from guidedattn.data.records import SPLITS, Record
 from guidedattn.errors import ConfigError, DataError
 
@@ -64,7 +64,9 @@ class FoldSplit(Splitter):
 
     def __init__(self, folds: int, fold: int, by_image: bool = False) -> None:
         if folds < 3 or not 0 <= fold < folds:
-            raise ConfigError(f"folds must be at least 3 and fold one of 0 to folds - 1, got {folds} and {fold}")
+            raise ConfigError(
+                f"folds must be at least 3 and fold one of 0 to folds - 1, got {folds} and {fold}"
+            )
         self.folds, self.fold, self.by_image = folds, fold, by_image
 
     def __call__(self, records: Sequence[Record], seed: int) -> list[Record]:
@@ -91,7 +93,7 @@ def split_by_patient(
     Raises:
         DataError: The splits that records came with tear a patient apart, or are misspelt.
     """
-    return _split(records, components(records, seed), fractions, check=True)
+    return _split(records, seed, fractions, by_patient=True)
 
 
 def split_by_image(
@@ -102,7 +104,7 @@ def split_by_image(
     This leaks: images of one patient fall on both sides, and the network can recognise the patient.
     Use it only to repeat published numbers.
     """
-    return _split(records, components(records, seed, by_patient=False), fractions, check=False)
+    return _split(records, seed, fractions, by_patient=False)
 
 
 def split_by_fold(
@@ -115,7 +117,9 @@ def split_by_fold(
     """
     given = next((record for record in records if record.split), None)
     if given is not None:
-        raise DataError(f"{given.path}: in the {given.split} split already; folds share out anew, so clear it")
+        raise DataError(
+            f"{given.path}: in the {given.split} split already; folds share out anew, so clear it"
+        )
     whole = components(records, seed, by_patient=not by_image)
     parts = apportion(whole, {str(part): 1 / folds for part in range(folds)})
     number = {index: int(part) for c, part in zip(whole, parts, strict=True) for index in c.members}
@@ -179,18 +183,24 @@ def _checked(fractions: Sequence[float]) -> tuple[float, ...]:
 
 
 def _split(
-    records: Sequence[Record], whole: list[Component], fractions: Sequence[float], check: bool
+    records: Sequence[Record], seed: int, fractions: Sequence[float], by_patient: bool
 ) -> list[Record]:
+    shares = dict(zip(SPLITS, _checked(fractions), strict=True))
     known = {*SPLITS, ""}
     for record in records:
         if record.split not in known:
             raise DataError(f"{record.path}: split {record.split!r} is not one of {', '.join(SPLITS)}")
-    if check:
+    given = sum(bool(record.split) for record in records)
+    if by_patient and given:
         check_leaks(records)
+    if given == len(records):
+        return list(records)
     result = list(records)
-    for component, split in zip(whole, apportion(whole, dict(zip(SPLITS, _checked(fractions), strict=True))), strict=True):
+    whole = components(records, seed, by_patient)
+    for component, split in zip(whole, apportion(whole, shares), strict=True):
         for index in component.members:
-            result[index] = replace(records[index], split=records[index].split or split)
-    if check:
+            if not records[index].split:
+                result[index] = replace(records[index], split=split)
+    if by_patient and given:  # two given splits may have met in one patient
         check_leaks(result)
     return result

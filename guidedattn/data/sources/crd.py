@@ -39,7 +39,7 @@ class CRD(Source):
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        """Tell whether the class folders are this collection's, `Viral Pneumonia` or `Lung_Opacity` among them."""
+        """Tell whether COVID-19 lies beside `Viral Pneumonia` or `Lung_Opacity`, a folder each."""
         with os.scandir(folder) as entries:
             names = {normalise(entry.name) for entry in entries if entry.is_dir()}
         covid = names & {normalise(name) for name in COVID}

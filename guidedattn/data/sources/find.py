@@ -34,8 +34,9 @@ KINDS: tuple[type[Source], ...] = (
 def find_sources(root: str | Path, kinds: Sequence[type[Source]] = KINDS) -> list[Source]:
     """Return the collections at or below `root`, at any depth, sorted by path.
 
-    A collection is told by its tables, its class folders or its annotations; another folder of which at least two subfolders bear the
-    name of a known finding and hold images is read as one folder per class.
+    A collection is told by its tables, its class folders or its annotations; another folder of
+    which at least two subfolders bear the name of a known finding and hold images is read as one folder per
+    class.
 
     Args:
         root: The folder to search.

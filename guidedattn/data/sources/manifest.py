@@ -11,8 +11,7 @@ from guidedattn.data.sources.base import Source
 
 
 class ManifestSource(Source):
-    """A CSV table of `path` and `label`, and where known `source, patient, view, mask, split, group,
-    sha256`.
+    """A CSV table of `path` and `label`, and what else is known (see `Manifest`).
 
     Several labels are written `a|b`; an empty field is unknown. Paths are relative to the manifest.
 

@@ -76,8 +76,8 @@ class RSNAPDD(Source):
         table = self._labels()
         sick = table[table["Target"] == "1"]
         yield (
-            f"{self.name}: {len(sick)} rows with Target 1 are boxes on {sick['patientId'].nunique()} patients "
-            f"of {table['patientId'].nunique()}; the paper counts boxes as cases. Its "
+            f"{self.name}: {len(sick)} rows with Target 1 are boxes on {sick['patientId'].nunique()} "
+            f"patients of {table['patientId'].nunique()}; the paper counts boxes as cases. Its "
             f"{len(table) - len(sick)} rows with Target 0 are patients without a box, normal or not"
         )
 
@@ -85,9 +85,12 @@ class RSNAPDD(Source):
         return read_table(self.root / LABELS, "patientId", "Target")
 
     def _classes(self) -> dict[str, str]:
-        targets = self._labels().groupby("patientId", sort=True)["Target"].max()
+        highest = self._labels().groupby("patientId", sort=True)["Target"].max()
+        targets = dict(zip(highest.index.astype(str), highest, strict=True))
         if self.paper_labels:
-            return {patient: "Pneumonia" if target == "1" else "Normal" for patient, target in targets.items()}
+            return {
+                patient: "Pneumonia" if target == "1" else "Normal" for patient, target in targets.items()
+            }
         table = read_table(self.root / DETAILS, "patientId", "class").drop_duplicates("patientId")
         details = dict(zip(table["patientId"], table["class"], strict=True))
         return {

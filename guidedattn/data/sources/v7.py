@@ -12,7 +12,13 @@ from guidedattn.data.sources.base import Source, read_table, with_modality
 from guidedattn.errors import DataError
 
 PLACES = "annotation_to_image.csv"
-FINDINGS = ("COVID-19", "Viral Pneumonia", "Bacterial Pneumonia", "Fungal Pneumonia", "No Pneumonia (healthy)")
+FINDINGS = (
+    "COVID-19",
+    "Viral Pneumonia",
+    "Bacterial Pneumonia",
+    "Fungal Pneumonia",
+    "No Pneumonia (healthy)",
+)
 
 
 class V7Labs(Source):
@@ -88,9 +94,7 @@ def _record(path: Path, mask: AnyPath, outline: Outline | None, excluded: str) -
     label = next((finding for finding in FINDINGS if finding in tags), "")
     patient = next((tag.partition(":")[2] for tag in tags if tag.startswith("PatientID:")), "")
     has_lung = outline is None or bool(outline.inside)
-    return Record(
-        path, label, V7Labs.name, patient, view, mask if has_lung else None, excluded=excluded
-    )
+    return Record(path, label, V7Labs.name, patient, view, mask if has_lung else None, excluded=excluded)
 
 
 def _annotations(folder: Path) -> list[Path]:
