@@ -12,7 +12,7 @@ from guidedattn.data.labels import FRONTAL, PAPER_LABELS, LabelMap, keep_frontal
 from guidedattn.data.listing import drop_excluded, drop_missing, map_labels, merge_rows, read_sources
 from guidedattn.data.records import Record
 from guidedattn.data.report import Report
-from guidedattn.data.sources import ManifestSource, Source, find_sources
+from guidedattn.data.sources import Source, find_sources, is_manifest
 from guidedattn.errors import DataError
 
 
@@ -21,7 +21,7 @@ class Collection:
     """Which sources are read, which findings count as which class, and which views pass.
 
     Attributes:
-        root: The folder that `exclude` is relative to, and below which sources are looked for.
+        root: The folder below which sources are looked for, or a manifest; `exclude` is relative to it.
         label_map: From finding to class; None takes the labels as they are.
         sources: The sources to read; None for the known ones below `root`.
         exclude: Glob patterns on the path relative to `root`; `*` crosses folders.
@@ -39,10 +39,9 @@ class Collection:
         cls, root: str | Path, label_map: LabelMap | None = None, exclude: Sequence[str] = ()
     ) -> Collection:
         """Return the collections below a folder under the paper's labels, or the rows of a CSV manifest."""
-        path = Path(root)
-        if path.suffix.lower() == ".csv":
-            return cls(path.parent, label_map, [ManifestSource(path)], exclude, views=None)
-        return cls(path, label_map or LabelMap(PAPER_LABELS), exclude=exclude)
+        if is_manifest(root):
+            return cls(Path(root), label_map, exclude=exclude, views=None)
+        return cls(Path(root), label_map or LabelMap(PAPER_LABELS), exclude=exclude)
 
     def records(self, report: Report) -> list[Record]:
         """List the images with a class that are on disk, and count in `report` whatever leaves.
@@ -80,10 +79,11 @@ class Collection:
     def _not_excluded(self, records: Sequence[Record], report: Report) -> list[Record]:
         if not self.exclude:
             return list(records)
+        root = self.root.parent if is_manifest(self.root) else self.root
         kept, used = [], set()
         for record in records:
             path = record.path
-            name = (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
+            name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
             pattern = next((pattern for pattern in self.exclude if fnmatchcase(name, pattern)), None)
             if pattern is None:
                 kept.append(record)

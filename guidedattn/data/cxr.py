@@ -20,7 +20,7 @@ class CXRDataModule(ImageDataModule):
     """Frontal chest X-rays from several public collections under one set of labels.
 
     Args:
-        root: The folder that holds the collections, at any depth.
+        root: The folder that holds the collections, at any depth; or a manifest (CSV), whose splits stay.
         sources: The collections to read; without it the known ones below `root`.
         label_map: From a native finding to its class, as a dict or as a CSV file with the columns
             `finding` and `class`; without it the paper's Normal, Pneumonia and COVID-19. A finding that

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guidedattn.data import Collection, Manifest, Record
 from guidedattn.data.report import Report
-from guidedattn.data.sources import find_sources
+from guidedattn.data.sources import find_sources, is_manifest
 from guidedattn.data.verify import check_rows, find_faults
 from guidedattn.data_cli.console import progress, say
 from guidedattn.data_cli.options import collection, parser
@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> int:
 
 def _rows(root: str) -> list[Record] | None:
     """Every row of a manifest, whether or not its file is there."""
-    return list(Manifest.read(root).records()) if root.lower().endswith(".csv") else None
+    return list(Manifest.read(root).records()) if is_manifest(root) else None
 
 
 def _films(images: Collection) -> list[Record]:

@@ -6,7 +6,7 @@ from guidedattn.data.sources.ccxrd import CCXRD
 from guidedattn.data.sources.covidx import COVIDx
 from guidedattn.data.sources.crd import CRD
 from guidedattn.data.sources.fccxrd import FCCXRD
-from guidedattn.data.sources.find import find_sources
+from guidedattn.data.sources.find import find_sources, is_manifest
 from guidedattn.data.sources.folders import FolderSource
 from guidedattn.data.sources.generalblockchain import GeneralBlockchain
 from guidedattn.data.sources.manifest import ManifestSource
@@ -26,4 +26,5 @@ __all__ = [
     "Source",
     "V7Labs",
     "find_sources",
+    "is_manifest",
 ]
