@@ -90,6 +90,9 @@ def test_data_knows_nothing_of_models(name):
         ("segmentation_models_pytorch", "guidedattn.masks.unet"),
         ("safetensors", "guidedattn.checkpoints"),
         ("matplotlib", "guidedattn.figures"),
+        ("PIL", "guidedattn.data.images"),
+        ("pydicom", "guidedattn.data.dicom"),
+        ("fsspec", "guidedattn.data.paths"),
     ],
 )
 def test_each_third_party_package_has_one_importer(package, owner):

@@ -72,7 +72,7 @@ def test_a_smaller_mask_is_refused_or_scaled_as_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"3 x 3 pixels, its image 9 x 9; set scale_masks"):
         read_mask(mask, (9, 9))
     assert read_mask(mask, (9, 9), scale=True)[0].tolist() == [[0.0] * 6 + [1.0] * 3] * 9
-    with pytest.raises(DataError, match="3 x 3 pixels, its image 4 x 9$"):
+    with pytest.raises(DataError, match=r"3 x 3 pixels, its image 4 x 9$"):
         read_mask(mask, (9, 4), scale=True)
     sample = MaskedImageDataset([Record(image, "x", "s", mask=mask)], ["x"], 9, scale_masks=True)[0]
     assert sample["has_mask"]

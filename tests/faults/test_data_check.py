@@ -28,7 +28,7 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def spoil(root: Path) -> dict[str, str]:
-    """Break six films in six ways; the reason that each must be listed with."""
+    """Break seven films in seven ways; the reason that each must be listed with."""
     half = (root / "0.png").read_bytes()
     (root / "0.png").write_bytes(half[: len(half) // 2])
     (root / "1.png").write_bytes(b"")
@@ -38,9 +38,14 @@ def spoil(root: Path) -> dict[str, str]:
     Image.new("L", (9, 8), 255).save(root / "5_mask.png")
     Image.new("L", (8, 9), 0).save(root / "6_mask.png")
     return {
-        "0.png": "cannot be decoded", "1.png": "the file is empty", "2.png": "not an image", "3.png": "no such file",
-        "4.png": "another SHA-256", "5.png": "the mask is 9 x 8 pixels, its image 8 x 9", "6.png": "the mask is empty",
-    }  # fmt: skip
+        "0.png": "cannot be decoded",
+        "1.png": "the file is empty",
+        "2.png": "not an image",
+        "3.png": "no such file",
+        "4.png": "another SHA-256",
+        "5.png": "the mask is 9 x 8 pixels, its image 8 x 9",
+        "6.png": "the mask is empty",
+    }
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
