@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from guidedattn.data import Manifest, build_manifest
 from guidedattn.data.report import Report
@@ -15,7 +14,7 @@ def run(words: Sequence[str]) -> None:
     """Write the manifest and print the paper's Table 3: images per split, source and class."""
     options = parser("build", __doc__)
     options.add_argument(
-        "--output", type=Path, required=True, help="the CSV to write; paths are relative to it"
+        "--output", type=str, required=True, help="the CSV to write; paths are relative to it"
     )
     options.add_argument(
         "--split", default="patient", help="patient (whole patients), or paper (single images; leaks)"

@@ -31,7 +31,7 @@ def parser(command: str, description: str | None) -> Parser:
         help="a folder that holds collections at any depth, or a CSV table of path and label",
     )
     result.add_argument("--labels", type=str | None, help="CSV of finding and class; else the paper's")
-    result.add_argument("--exclude", type=list[str], default=[], help="glob patterns on paths below root")
+    result.add_argument("--exclude", nargs="*", default=[], help="glob patterns on paths relative to root")
     return result
 
 
