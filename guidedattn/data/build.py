@@ -11,7 +11,7 @@ from guidedattn.data.manifest import Manifest
 from guidedattn.data.records import SPLITS, Record, in_bulk
 from guidedattn.data.report import Report
 from guidedattn.data.splits import ImageSplit, PatientSplit, require_classes, split_by_fold
-from guidedattn.errors import ConfigError
+from guidedattn.errors import ConfigError, DataError
 
 SPLITTERS = {"patient": PatientSplit, "paper": ImageSplit}
 
@@ -51,7 +51,8 @@ def build_manifest(
         The manifests written.
 
     Raises:
-        DataError: Nothing is listed, or a class is absent from a split; nothing is written then.
+        DataError: Nothing is listed, a file cannot be read, or a class is absent from a split: nothing is
+            written then. Or the output cannot be written.
         ConfigError: `split` or `folds` is none of the above.
     """
     if split not in SPLITTERS:
@@ -72,10 +73,13 @@ def build_manifest(
             assigned = [SPLITTERS[split]()(records, seed)]
     names = [output.with_name(f"{output.stem}-fold{i}.csv") for i in range(folds)] or [output]
     _check_classes(assigned)
-    return [
-        Manifest.from_records(records, output.parent).write(name)
-        for records, name in zip(assigned, names, strict=True)
-    ]
+    try:
+        return [
+            Manifest.from_records(records, output.parent).write(name)
+            for records, name in zip(assigned, names, strict=True)
+        ]
+    except OSError as error:
+        raise DataError(f"{output}: cannot be written ({error.strerror or error})") from None
 
 
 def _check_classes(assigned: Sequence[Sequence[Record]]) -> None:

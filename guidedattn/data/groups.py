@@ -14,13 +14,18 @@ from guidedattn.data.patients import union_find
 from guidedattn.data.records import Record, union
 from guidedattn.data.report import Report
 from guidedattn.data.tables import read_table
+from guidedattn.errors import DataError
 from guidedattn.files import sha256
 
 Progress = Callable[[Iterable[str], int], Iterable[str]]
 
 
 def add_digests(records: Sequence[Record], progress: Progress) -> list[Record]:
-    """Return the records with the SHA-256 of their files; those behind URLs keep what they have."""
+    """Return the records with the SHA-256 of their files; those behind URLs keep what they have.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
     with ThreadPoolExecutor() as pool:  # hashing and reading let go of the interpreter
         digests = progress(pool.map(_digest, records), len(records))
         return [replace(record, sha256=d) for record, d in zip(records, digests, strict=True)]
@@ -72,4 +77,9 @@ def group_pairs(records: Sequence[Record], pairs: Path, report: Report) -> list[
 
 
 def _digest(record: Record) -> str:
-    return record.sha256 if isinstance(record.path, RemotePath) else sha256(record.path)
+    if isinstance(record.path, RemotePath):
+        return record.sha256
+    try:
+        return sha256(record.path)
+    except OSError as error:
+        raise DataError(f"{record.path}: {error.strerror or error}") from None

@@ -17,7 +17,7 @@ from guidedattn.data_cli.options import collection, parser
 def run(words: Sequence[str]) -> int:
     """Print `path: reason` for each fault; return 1 if there is one."""
     options = parser("verify", __doc__)
-    options.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="by default all")
+    options.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="by default all")
     options.add_argument("--bits", type=int, default=16, help="significant bits of 16-bit files")
     options.add_argument("--max_pixels", type=int, default=50_000_000)
     options.add_argument("--scale_masks", type=bool, default=False, help="accept masks of another size")
