@@ -27,7 +27,7 @@ def whole_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
     """Open a text file for writing that appears under its name only once it is complete."""
-    with whole_path(path) as part, part.open("w", newline="") as file:
+    with whole_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         yield file
 
 

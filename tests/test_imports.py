@@ -94,6 +94,8 @@ def test_data_knows_nothing_of_models(name):
         ("PIL", "guidedattn.data.images"),
         ("scipy", "guidedattn.masks.parts"),
         ("imagehash", "guidedattn.data.duplicates"),
+        ("pydicom", "guidedattn.data.dicom"),
+        ("fsspec", "guidedattn.data.paths"),
     ],
 )
 def test_each_third_party_package_has_one_importer(package, owner):

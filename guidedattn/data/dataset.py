@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from guidedattn.data.base import ImageDataset, Transform
 from guidedattn.data.cache import Digest, TensorCache
 from guidedattn.data.images import MAX_PIXELS, read_image, read_mask, squash
+from guidedattn.data.paths import AnyPath
 from guidedattn.data.records import Record
 from guidedattn.errors import ConfigError, DataError, near
 
@@ -55,6 +55,7 @@ class MaskedImageDataset(ImageDataset):
         bits: Significant bits of 16-bit files.
         max_pixels: Larger images are refused before they are decoded.
         cache: Keeps the resized images and masks, so that each file is decoded once.
+        scale_masks: Whether a mask of another size but of its image's shape is scaled, not refused.
 
     Raises:
         DataError: A record has a label that is not a class, or several without `multi_label`; and from
@@ -72,11 +73,13 @@ class MaskedImageDataset(ImageDataset):
         bits: int = 16,
         max_pixels: int = MAX_PIXELS,
         cache: TensorCache | None = None,
+        scale_masks: bool = False,
     ) -> None:
         self.class_names = tuple(class_names)
         self.image_size, self.channels, self.transform = image_size, channels, transform
         self.multi_label, self.bits, self.max_pixels = multi_label, bits, max_pixels
         self.cache = cache
+        self.scale_masks = scale_masks
         # Packed arrays, not a list of objects: forked workers then share the memory.
         self._paths = _pack([record.path for record in records])
         self._masks = _pack([record.mask for record in records])
@@ -137,7 +140,13 @@ class MaskedImageDataset(ImageDataset):
             return self._decode(path, mask_path)  # which says what is wrong with the file
         size = self.image_size
         image_origin = ("image", digests[0], size, self.channels, self.bits)
-        mask_origin = ("mask", *digests, size)  # with the image's digest: a mask must have its size
+        # With the image's digest: a mask must have its size.
+        mask_origin = (
+            "mask",
+            *digests,
+            size,
+            self.scale_masks,
+        )
         image = cache.read(image_origin, (self.channels, size, size))
         mask = cache.read(mask_origin, (1, size, size)) if mask_path else None
         if image is not None and (mask is not None or not mask_path):
@@ -153,7 +162,7 @@ class MaskedImageDataset(ImageDataset):
             return squash(image, self.image_size), None
         height, width = image.shape[-2:]
         try:
-            mask = read_mask(mask_path, (height, width), self.max_pixels)
+            mask = read_mask(mask_path, (height, width), self.max_pixels, self.scale_masks)
         except DataError as error:
             raise DataError(f"{error} (mask of {path})") from None
         return squash(image, self.image_size), squash(mask, self.image_size)
@@ -181,5 +190,5 @@ class MaskedImageDataset(ImageDataset):
         return encoded
 
 
-def _pack(paths: Sequence[Path | None]) -> Any:
+def _pack(paths: Sequence[AnyPath | None]) -> Any:
     return np.array([b"" if path is None else os.fsencode(path) for path in paths], dtype=np.bytes_)

@@ -16,7 +16,7 @@ from guidedattn.data.base import ImageDataset, StoredMasks
 from guidedattn.data.cache import TensorCache
 from guidedattn.data.dataset import MaskedImageDataset
 from guidedattn.data.loaders import evaluation_loader, train_loader
-from guidedattn.data.records import COLUMNS, Record
+from guidedattn.data.records import COLUMNS, Record, in_bulk
 from guidedattn.data.report import Report
 from guidedattn.data.splits import PatientSplit, Splitter, require_classes
 from guidedattn.errors import ConfigError
@@ -49,6 +49,7 @@ class ImageDataModule(LightningDataModule):
         bits: Significant bits of 16-bit files; set 12 for 12-bit films in a 16-bit container.
         max_pixels: Larger images are refused before they are decoded.
         cache: Folder that keeps the resized images and masks, so that each file is decoded once.
+        scale_masks: Whether a mask of another size but of its image's shape is scaled, not refused.
 
     Attributes:
         mask_cache: Given a dataset, returns the masks to read in place of the given ones; set by
@@ -72,6 +73,7 @@ class ImageDataModule(LightningDataModule):
         bits: int = 16,
         max_pixels: int = 50_000_000,
         cache: str | Path | None = None,
+        scale_masks: bool = False,
     ) -> None:
         super().__init__()
         positive = {"image_size": image_size, "batch_size": batch_size, "max_pixels": max_pixels}
@@ -88,6 +90,7 @@ class ImageDataModule(LightningDataModule):
         self.augment, self.multi_label, self.require_mask = augment, multi_label, require_mask
         self.predict_split, self.bits, self.max_pixels = predict_split, bits, max_pixels
         self.cache = None if cache is None else TensorCache(cache)
+        self.scale_masks = scale_masks
         self._records: list[Record] | None = None
         self._report = Report()
         self._given = False
@@ -118,6 +121,7 @@ class ImageDataModule(LightningDataModule):
             bits=self.bits,
             max_pixels=self.max_pixels,
             cache=self.cache,
+            scale_masks=self.scale_masks,
         )
 
     # what everybody reads
@@ -126,17 +130,21 @@ class ImageDataModule(LightningDataModule):
     def records(self) -> list[Record]:
         """The records in use, each with its split."""
         if self._records is None:
-            report = Report()
-            listed = self.list_records(report)
-            if self.require_mask:
-                for record in listed:
-                    if record.mask is None:
-                        report.drop("no mask", record)
-                listed = [record for record in listed if record.mask is not None]
-            report.keep(listed)
-            self._given = bool(listed) and all(record.split for record in listed)
-            self._records, self._report = self.splitter(listed, self.seed), report
+            with in_bulk():
+                self._records, self._report = self._list()
         return self._records
+
+    def _list(self) -> tuple[list[Record], Report]:
+        report = Report()
+        listed = self.list_records(report)
+        if self.require_mask:
+            for record in listed:
+                if record.mask is None:
+                    report.drop("no mask", record)
+            listed = [record for record in listed if record.mask is not None]
+        report.keep(listed)
+        self._given = bool(listed) and all(record.split for record in listed)
+        return self.splitter(listed, self.seed), report
 
     @property
     def report(self) -> Report:
@@ -158,7 +166,7 @@ class ImageDataModule(LightningDataModule):
         return len(self.class_names)
 
     def manifest(self) -> pd.DataFrame:
-        """Return the records as a table (path, label, source, patient, view, mask, split, group)."""
+        """Return the records as a table, with the columns of a manifest and paths as they are."""
         return pd.DataFrame([record.as_row() for record in self.records], columns=list(COLUMNS))
 
     def _dataset(self, split: SplitName) -> ImageDataset:

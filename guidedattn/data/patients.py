@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from guidedattn.data.paths import portable
 from guidedattn.data.records import Record, parts
 
 
@@ -63,18 +64,17 @@ def components(records: Sequence[Record], seed: int, by_patient: bool = True) ->
 
 
 def _portable_keys(records: Sequence[Record], by_patient: bool) -> list[str]:
+    places = [portable(record.path) for record in records]
     folders: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        folders[record.source].add(str(record.path.parent.absolute()))
-    common = {source: os.path.commonpath(paths) for source, paths in folders.items()}
-    keys = []
-    for record in records:
-        if by_patient and record.patient:
-            keys.append(f"{record.source}\n{record.patient}")
-        else:
-            relative = record.path.absolute().relative_to(common[record.source]).as_posix()
-            keys.append(f"{record.source}\n\n{relative}")
-    return keys
+    for record, place in zip(records, places, strict=True):
+        folders[record.source].add(place.rpartition("/")[0] or "/")
+    common = {source: len(os.path.commonpath(paths)) for source, paths in folders.items()}
+    return [
+        f"{record.source}\n{record.patient}"
+        if by_patient and record.patient
+        else f"{record.source}\n\n{place[common[record.source] :].lstrip('/')}"
+        for record, place in zip(records, places, strict=True)
+    ]
 
 
 def union_find(names: Sequence[Sequence[str]]) -> list[int]:

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from guidedattn.errors import ConfigError, near
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "table": ("guidedattn.data_cli.table", "count rows, images and files per source and class"),
+    "build": ("guidedattn.data_cli.build", "write a manifest with patients and copies whole in one split"),
+    "verify": ("guidedattn.data_cli.verify", "decode every image and mask, and list each bad row"),
     "duplicates": ("guidedattn.data_cli.duplicates", "find the images that show one film"),
     "masks": ("guidedattn.data_cli.masks", "write the masks of a provider, and a manifest with them"),
 }

@@ -71,7 +71,10 @@ def _paths(root: Path | None, manifest: Path | None, exclude: Sequence[str]) -> 
         raise ConfigError("give either --root (a folder) or --manifest (a CSV table)")
     if root is None:
         assert manifest is not None
-        paths = list(dict.fromkeys(record.path for record in ManifestSource(manifest).records()))
+        listed = dict.fromkeys(record.path for record in ManifestSource(manifest).records())
+        paths = [path for path in listed if isinstance(path, Path)]
+        if len(paths) < len(listed):
+            raise DataError(f"{manifest}: copies are found among local files, but it names URLs")
     else:
         paths = [
             path

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.progress import track
@@ -15,9 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from guidedattn.data.dataset import SampleError
 from guidedattn.data.images import MAX_PIXELS, read_image, squash, write_mask
+from guidedattn.data.manifest import Manifest, relative
+from guidedattn.data.paths import AnyPath
 from guidedattn.data.sources import ManifestSource
+from guidedattn.data.tables import read_table
 from guidedattn.errors import ConfigError, DataError, GuidedAttnError
-from guidedattn.files import whole_file
 from guidedattn.masks import MaskProvider
 
 Item = tuple[int, Tensor, tuple[int, int]]
@@ -45,11 +45,10 @@ def run(words: Sequence[str]) -> None:
         for index, mask, size in _masks(provider, items, paths):
             names[index] = f"masks/{index:06}-{paths[index].stem}.png"
             write_mask(options.output / names[index], mask, size)
-    table = pd.read_csv(options.manifest, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    table["path"] = [Path(os.path.relpath(path, options.output)).as_posix() for path in paths]
+    table = read_table(options.manifest, "path")  # whatever else it says stays
+    table["path"] = [relative(path, options.output) for path in paths]
     table["mask"] = names
-    with whole_file(manifest) as file:
-        table.to_csv(file, index=False, lineterminator="\n")
+    Manifest(table, options.output).write(manifest)
     without = names.count("")
     print(f"{len(names) - without} masks, {without} images without one: {manifest}")  # noqa: T201
 
@@ -78,7 +77,7 @@ def _parse(words: Sequence[str]) -> tuple[Namespace, MaskProvider]:
 class _Images(Dataset[Item]):
     """Images `[1, S, S]` with their position and their size in the file."""
 
-    def __init__(self, paths: Sequence[Path], image_size: int, bits: int, max_pixels: int) -> None:
+    def __init__(self, paths: Sequence[AnyPath], image_size: int, bits: int, max_pixels: int) -> None:
         self.paths, self.image_size, self.bits, self.max_pixels = paths, image_size, bits, max_pixels
 
     def __len__(self) -> int:
@@ -93,7 +92,7 @@ class _Images(Dataset[Item]):
         return index, squash(image, self.image_size), (height, width)
 
 
-def _masks(provider: MaskProvider, items: Sequence[Item], paths: Sequence[Path]) -> Iterator[Item]:
+def _masks(provider: MaskProvider, items: Sequence[Item], paths: Sequence[AnyPath]) -> Iterator[Item]:
     """Give the masks `[1, S, S]` of the images that have one."""
     indices, images, sizes = zip(*items, strict=True)
     batch = {"image": torch.stack(images), "path": [str(paths[index]) for index in indices]}

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import guidedattn.metrics as family
+from guidedattn.backgrounds import BlurredBackground
 from guidedattn.cli import main
 from guidedattn.errors import ConfigError
 from guidedattn.guidance import Guidance
