@@ -13,6 +13,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps, UnidentifiedI
 from torch import Tensor
 
 from guidedattn.data import dicom
+from guidedattn.data.crops import is_crops, paste_lungs
 from guidedattn.data.paths import AnyPath, RemotePath, as_path
 from guidedattn.data.polygons import Outline, Ring, is_outline, read_outline
 from guidedattn.errors import DataError
@@ -70,7 +71,8 @@ def read_mask(
 
     A pixel is inside from half of white upwards (128 of 255: a few masks hold grey edges). A file with
     no value but 0 and 1 is taken as it is. Polygons (a Darwin JSON, or `<COCO JSON>#<image id>`) are
-    filled at the size asked for; `Ignore` polygons are cut out of them. An empty mask is returned as one;
+    filled at the size asked for; `Ignore` polygons are cut out of them. `structure.csv#<film>` puts the
+    lungs of GeneralBlockchain together. An empty mask is returned as one;
     whether it may be is the caller's decision.
 
     Args:
@@ -90,7 +92,11 @@ def read_mask(
     location = as_path(path)
     if is_outline(location):
         return torch.from_numpy(_filled(location, size, max_pixels))[None]
-    values, white = _decode(location, max_pixels, bits=16, colour=False)
+    if is_crops(location):
+        values = paste_lungs(location, lambda crop: _decode(crop, max_pixels, bits=16, colour=False)[0])
+        white = 1.0
+    else:
+        values, white = _decode(location, max_pixels, bits=16, colour=False)
     if size is not None and values.shape != tuple(size):
         _check_shape(location, values.shape, size, scale)
         rows, columns = (np.arange(n) * m // n for n, m in zip(size, values.shape, strict=True))

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from guidedattn.data.labels import LabelMap
-from guidedattn.data.paths import AnyPath, RemotePath
-from guidedattn.data.polygons import outline_file
+from guidedattn.data.paths import AnyPath, RemotePath, mask_file
 from guidedattn.data.records import SEPARATOR, Record, parts, union
 from guidedattn.data.report import Report
 from guidedattn.data.sources.base import Source
@@ -114,7 +113,7 @@ def drop_missing(records: Iterable[Record], report: Report) -> list[Record]:
         remote += isinstance(record.path, RemotePath)
         if not _exists(record.path):
             report.miss(record)
-        elif record.mask is not None and not _exists(outline_file(record.mask)):
+        elif record.mask is not None and not _exists(mask_file(record.mask)):
             report.note("mask listed but not on disk, so the image counts as one without", [str(record.mask)])
             kept.append(replace(record, mask=None))
         else:

@@ -48,6 +48,17 @@ def as_path(location: str | Path | RemotePath) -> AnyPath:
     return RemotePath(location) if "://" in location else Path(location)
 
 
+def mask_file(mask: AnyPath) -> AnyPath:
+    """Return the file of a mask: without the `#<image>` that chooses one image of many in a table or JSON.
+
+    >>> str(mask_file(Path("coco.json#17"))), str(mask_file(Path("film#1.png")))
+    ('coco.json', 'film#1.png')
+    """
+    file, mark, _ = mask.name.partition("#")
+    many = mark and file.lower().endswith((".json", ".csv"))
+    return mask.with_name(file) if many else mask
+
+
 def portable(path: AnyPath) -> str:
     """Return an absolute spelling that sorts and compares alike for files and URLs."""
     if isinstance(path, RemotePath):

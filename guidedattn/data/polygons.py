@@ -41,11 +41,6 @@ def is_outline(path: AnyPath) -> bool:
     return path.name.partition("#")[0].lower().endswith(".json")
 
 
-def outline_file(path: AnyPath) -> AnyPath:
-    """Return the file of a mask: without the `#<image id>` of a COCO file."""
-    return path.with_name(path.name.partition("#")[0]) if is_outline(path) else path
-
-
 def read_outline(path: AnyPath) -> Outline:
     """Read the polygons of one image.
 

@@ -16,6 +16,7 @@ def run(words: Sequence[str]) -> None:
     """Print rows, images and files on disk per source and class, and why the others were left out."""
     options = parser("table", __doc__)
     options.add_argument("--format", type=Format, default="table", help="for people, or csv, json or md")
+    options.add_argument("--names", type=bool, default=False, help="with json: the files behind each count")
     chosen = options.parse_args(list(words[1:]))
     report = Report()
     images = collection(chosen.root, chosen.labels, chosen.exclude)
@@ -30,7 +31,8 @@ def run(words: Sequence[str]) -> None:
     if chosen.format == "csv":
         say(as_csv([*table, *reasons]))
     elif chosen.format == "json":
-        say(as_json({"table": table, "dropped": reasons, "notes": notes}))
+        names = {"report": report.as_dict()} if chosen.names else {}
+        say(as_json({"table": table, "dropped": reasons, "notes": notes, **names}))
     elif chosen.format == "md":
         parts = [as_markdown(table), NOTE, as_markdown(reasons), "\n".join(f"- {note}" for note in notes)]
         say("\n\n".join(part for part in parts if part))

@@ -79,6 +79,10 @@ def test_the_table_comes_in_four_forms(run: Run, films: Path) -> None:
     assert row == {"source": "films", "class": "Normal", "rows": "13", "images": "13", "present": "13"}
     assert "| films | Normal | 13 | 13 | 13 |" in forms["md"]
     assert json.loads(forms["json"])["table"][1]["class"] == "Pneumonia"
+    named = json.loads(run("table", "--root", films, "--format", "json", "--names", "true")[1])["report"]
+    (names,) = [note["names"] for note in named["notes"].values()]
+    assert len(names) == named["notes"][next(iter(named["notes"]))]["count"] == 25
+    assert "films/extra.png" in names
     assert "present" in forms["table"]
     assert "patient unknown" in forms["table"]
 

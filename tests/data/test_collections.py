@@ -272,4 +272,18 @@ def test_the_real_collections_of_masks_are_whole(cxr_root: Path) -> None:
     v7 = [r for r in V7Labs(masks / "v7").records() if not r.excluded and r.mask]
     assert len([r for r in v7 if r.path.is_file()]) == len(v7) == 374
     radiologists = list(GeneralBlockchain(masks / "generalblockchain").records())
-    assert (len(radiologists), sum(r.mask is not None for r in radiologists)) == (100, 77)
+    assert len(radiologists) == sum(r.mask is not None for r in radiologists) == 100
+    assert sum(r.path.is_file() for r in radiologists) == 77
+
+
+def test_the_real_crops_come_together_as_the_pictures_at_full_size(cxr_root: Path) -> None:
+    root = cxr_root.parent / "masks" / "generalblockchain"
+    overlap = []
+    for full in sorted((root / "masks_full").glob("*/Lungs.png")):
+        drawn = read_mask(full)
+        pasted = read_mask(root / f"structure.csv#{full.parent.name}", (drawn.shape[1], drawn.shape[2]))
+        overlap.append(float(2 * (drawn * pasted).sum() / (drawn.sum() + pasted.sum())))
+    assert len(overlap) == 77
+    assert min(overlap) > 0.99
+    with pytest.raises(DataError, match="the table has no lungs of that film"):
+        read_mask(root / "structure.csv#nobody.png")

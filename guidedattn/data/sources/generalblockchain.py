@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from guidedattn.data.crops import TABLE, crops
 from guidedattn.data.records import Record
 from guidedattn.data.sources.base import Source, read_table, with_modality
 
@@ -12,9 +13,9 @@ from guidedattn.data.sources.base import Source, read_table, with_modality
 class GeneralBlockchain(Source):
     """Lungs of films of CCXRD, github.com/GeneralBlockchain/covid-19-chest-xray-segmentations-dataset.
 
-    The masks are read at full size, `masks_full/<picture>/Lungs.png`. Natively they are cropped to the box
-    that `structure.csv` gives, left and right apart: paste both into a picture of the film's size first.
-    The patients' numbers are CCXRD's.
+    A mask is cropped to the box that `structure.csv` gives, left and right lung apart; where masks are read
+    they are put together (`structure.csv#<film>`). Pictures at full size, `masks_full/<film>/Lungs.png`,
+    are taken first. The patients' numbers are CCXRD's.
 
     Args:
         root: The folder that holds `structure.csv` and `metadata.csv`.
@@ -26,20 +27,22 @@ class GeneralBlockchain(Source):
     @classmethod
     def matches(cls, folder: Path) -> bool:
         """Tell whether the table of crops lies beside the one of films."""
-        return (folder / "structure.csv").is_file() and (folder / "metadata.csv").is_file()
+        return (folder / TABLE).is_file() and (folder / "metadata.csv").is_file()
 
     def records(self) -> Iterator[Record]:
         """Yield every film that the table of crops names."""
         films = read_table(self.root / "metadata.csv", "filename", "patientid", "finding", "view", "modality")
         rows = {row["filename"]: row for row in films.to_dict("records")}
-        for name in sorted(set(read_table(self.root / "structure.csv", "Filename")["Filename"]) - {""}):
+        cropped = crops(str(self.root / TABLE))
+        for name in sorted(set(read_table(self.root / TABLE, "Filename")["Filename"]) - {""}):
             row = rows.get(name, {"finding": "", "patientid": "", "view": "", "modality": ""})
-            mask = self.root / "masks_full" / name / "Lungs.png"
+            full = self.root / "masks_full" / name / "Lungs.png"
+            pasted = self.root / f"{TABLE}#{name}" if name in cropped else None
             yield Record(
                 self.root / "images" / name,
                 row["finding"],
                 self.name,
                 row["patientid"],
                 with_modality(row["view"], row["modality"]),
-                mask if mask.is_file() else None,
+                full if full.is_file() else pasted,
             )
