@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,11 @@ class AnyOf(MaskProvider):
             raise ConfigError("AnyOf needs at least one mask provider")
         self.providers = nn.ModuleList(build(provider, MaskProvider) for provider in providers)
 
+    @property
+    def from_image_alone(self) -> bool:
+        """Whether all of the providers' masks depend on the image alone."""
+        return all(cast("MaskProvider", provider).from_image_alone for provider in self.providers)
+
     def provide(self, images: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """The largest of the masks, pixel by pixel, `[B, 1, H, W]`; zeros where no provider has one."""
         return torch.stack([_or_nothing(provider, images, batch) for provider in self.providers]).amax(0)
@@ -54,6 +59,11 @@ class Dilated(MaskProvider):
             raise ConfigError(f"Dilated: pixels must not be negative, got {pixels}")
         self.provider = build(provider, MaskProvider)
         self.pixels = pixels
+
+    @property
+    def from_image_alone(self) -> bool:
+        """Whether the provider's mask depends on the image alone."""
+        return self.provider.from_image_alone
 
     def provide(self, images: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """The largest value within `pixels`, `[B, 1, H, W]`."""

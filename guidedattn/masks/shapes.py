@@ -26,6 +26,8 @@ class EllipseMask(MaskProvider):
         ConfigError: an ellipse is not four numbers, or has no extent.
     """
 
+    from_image_alone = True
+
     def __init__(self, ellipses: Sequence[Sequence[float]] = LUNGS) -> None:
         super().__init__()
         if not ellipses or any(len(each) != 4 or min(each[2:]) <= 0 for each in ellipses):

@@ -31,7 +31,7 @@ from guidedattn.shortcut.report import save_figure, summarise, table, to_markdow
 from guidedattn.shortcut.runs import Bench, Run, carry_out, finished, limit_threads, settings_digest
 
 ALWAYS: dict[str, dict[str, Any]] = {
-    "ceiling": {},
+    "ceiling": {"planted": False},
     "inside only": {"input_gate": default(MultiplyGate)},
     "plain": {},
 }
@@ -49,7 +49,8 @@ def parser() -> ArgumentParser:
         "--recipes",
         type=dict,
         default={},
-        help="by name, arguments that differ; `tune` maps a dotted one to values, chosen on validation",
+        help="by name, arguments that differ; `tune` maps a dotted one to values, chosen on validation; "
+        "`planted: false` trains without the marker",
     )
     options.add_argument("--seeds", type=list[int], default=[0, 1, 2], help="one run each per recipe")
     options.add_argument("--epochs", type=int, default=5, help="passes over the training images")
@@ -111,8 +112,9 @@ class Benchmark:
             "probability": options.probability,
             "epochs": options.epochs,
         }
-        self.recipes = {**ALWAYS, **{name: dict(recipe) for name, recipe in options.recipes.items()}}
+        self.recipes = {name: dict(recipe) for name, recipe in {**ALWAYS, **options.recipes}.items()}
         self.tuned = {name: dict(recipe.pop("tune", {})) for name, recipe in self.recipes.items()}
+        self.planted = {name: bool(recipe.pop("planted", True)) for name, recipe in self.recipes.items()}
 
     def run_of(self, name: str, seed: int, value: Any = None) -> Run:
         """A recipe's run on one seed, with a value in the tuned place if there is one."""
@@ -120,7 +122,7 @@ class Benchmark:
         for key in self.tuned[name]:
             recipe, variant = with_value(recipe, key, value), f"{key.rpartition('.')[2]}={value:g}"
         arguments = model_arguments(name, {**self.options.model.as_dict(), **recipe})
-        return Run(name, seed, arguments, "absent" if name == "ceiling" else "matched", variant)
+        return Run(name, seed, arguments, "matched" if self.planted[name] else "absent", variant)
 
     def first_runs(self) -> list[Run]:
         """Every seed of an untuned recipe, and every value of a tuned one on the first seed."""
