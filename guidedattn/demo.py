@@ -30,7 +30,7 @@ from guidedattn.figures import save_sheet
 from guidedattn.files import whole_file
 from guidedattn.gates import BackgroundGate, FeatureGate, MultiplyGate
 from guidedattn.heads import LinearHead
-from guidedattn.losses import AttentionLoss, ForegroundOnly
+from guidedattn.losses import AttentionLoss
 from guidedattn.metrics import reliance
 from guidedattn.shortcut.measure import measure
 
@@ -55,7 +55,7 @@ class Demo:
         batch_size: phantoms per step.
         learning_rate: peak of AdamW's one-cycle schedule.
         gate: direct guidance of the guided classifier.
-        input_gate: what happens to its images.
+        input_gate: what happens to its images: half of them get the outside of another in training.
         attention_losses: indirect guidance of the guided classifier.
     """
 
@@ -75,7 +75,7 @@ class Demo:
         learning_rate: float = 8e-3,
         gate: FeatureGate = default(MultiplyGate),
         input_gate: FeatureGate = default(BackgroundGate),
-        attention_losses: Sequence[AttentionLoss] = (default(ForegroundOnly),),
+        attention_losses: Sequence[AttentionLoss] = (),
     ) -> None:
         if (output / "metrics.json").exists() and not overwrite:
             raise ConfigError(f"{output} holds an earlier demo: choose another --output, or --overwrite true")
