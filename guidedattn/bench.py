@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -19,6 +18,7 @@ from torch import Tensor
 from guidedattn.backbones import TimmBackbone
 from guidedattn.bench_caches import mask_steps, reading_steps
 from guidedattn.classifier import GuidedClassifier
+from guidedattn.cli_errors import ShortParser
 from guidedattn.gates import FeatureGate, MultiplyGate, OpenGate
 from guidedattn.guidance import normalise, resize
 from guidedattn.losses import (
@@ -123,7 +123,7 @@ def alternate(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
 
 def run(words: Sequence[str]) -> None:
     """Time the steps and print medians and their ratios to the plain step, round by round."""
-    parser = ArgumentParser(prog="guidedattn bench", description=__doc__)
+    parser = ShortParser(prog="guidedattn bench", description=__doc__)
     parser.add_argument("--backbone", default="mobilenetv2_100", help="a timm model")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--image_size", type=int, default=160)

@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
 import torch
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,6 +22,7 @@ from torchvision.transforms import v2
 from guidedattn.backbones import TimmBackbone
 from guidedattn.callbacks import versions
 from guidedattn.classifier import GuidedClassifier
+from guidedattn.cli_errors import ShortParser
 from guidedattn.component import default
 from guidedattn.data import PhantomDataModule
 from guidedattn.errors import ConfigError
@@ -216,7 +216,7 @@ class _Bar(pl.Callback):
 
 def run(words: Sequence[str]) -> None:
     """Run the demo, print its table and leave its results in the output folder."""
-    parser = ArgumentParser(prog="guidedattn demo", description=__doc__)
+    parser = ShortParser(prog="guidedattn demo", description=__doc__)
     parser.add_argument("--config", action="config", help="settings of an earlier demo, to run it again")
     parser.add_class_arguments(Demo)
     settings = parser.parse_args(list(words[1:]))

@@ -22,7 +22,7 @@ from guidedattn import data as _data  # noqa: F401  short class names resolve fo
 from guidedattn.callbacks import PredictionWriter, RunRecord, holds_earlier_run
 from guidedattn.checkpoints import read_checkpoint
 from guidedattn.classifier import GuidedClassifier
-from guidedattn.cli_errors import shorten, words_as_config
+from guidedattn.cli_errors import option_names, shorten, words_as_config
 from guidedattn.component import import_object
 from guidedattn.data import PhantomDataModule
 from guidedattn.errors import CheckpointError, ConfigError, GuidedAttnError
@@ -42,10 +42,8 @@ class ShortErrorParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the gist of `message` with near matches and exit with 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
-        names = [name for action in parser._actions for name in action.option_strings]
-        options = [name.removeprefix("--") for name in names if not name.endswith(("+", ".help"))]
         configs = [_DEFAULTS, *self.config_files, words_as_config(self.words)]
-        print(f"guidedattn: error: {shorten(message, options, configs)}", file=sys.stderr)  # noqa: T201
+        print(f"guidedattn: error: {shorten(message, option_names(parser), configs)}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2)
 
 

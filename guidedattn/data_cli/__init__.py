@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("guidedattn.data_cli.verify", "decode every image and mask, and list each bad row"),
     "duplicates": ("guidedattn.data_cli.duplicates", "find the images that show one film"),
     "masks": ("guidedattn.data_cli.masks", "write the masks of a provider, and a manifest with them"),
+    "sheet": ("guidedattn.data_cli.sheet", "draw films of a manifest with the outlines of their masks"),
 }
 
 

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from rich.progress import track
 
+from guidedattn.cli_errors import ShortParser
 from guidedattn.data.duplicates import THRESHOLD, Film, Pair, find_pairs, group_names, read_film
 from guidedattn.data.images import MAX_PIXELS
 from guidedattn.data.sources import ManifestSource
@@ -50,8 +50,8 @@ def run(words: Sequence[str]) -> int:
     return 1 if errors else 0
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="guidedattn data duplicates", description=__doc__)
+def _parser() -> ShortParser:
+    parser = ShortParser(prog="guidedattn data duplicates", description=__doc__)
     parser.add_argument("--root", type=Path | None, help="compare all images below this folder")
     parser.add_argument("--manifest", type=Path | None, help="compare the images of this manifest")
     parser.add_argument(

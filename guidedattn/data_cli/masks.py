@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from guidedattn.cli_errors import ShortParser
 from guidedattn.data.dataset import SampleError
 from guidedattn.data.images import MAX_PIXELS, read_image, squash, write_mask
 from guidedattn.data.manifest import Manifest, relative
@@ -54,7 +55,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _parse(words: Sequence[str]) -> tuple[Namespace, MaskProvider]:
-    parser = ArgumentParser(prog="guidedattn data masks", description=__doc__)
+    parser = ShortParser(prog="guidedattn data masks", description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True, help="the images")
     parser.add_argument("--output", type=Path, required=True, help="folder for the masks and manifest.csv")
     parser.add_subclass_arguments(MaskProvider, "provider", required=True)

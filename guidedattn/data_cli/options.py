@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jsonargparse import ArgumentParser
-
+from guidedattn.cli_errors import ShortParser
 from guidedattn.data import Collection
 from guidedattn.data.labels import LabelMap, read_label_map
-from guidedattn.errors import ConfigError
 
 
-class Parser(ArgumentParser):
-    """A parser whose errors are the command line's own: one line, exit code 2."""
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Raise what the command line prints."""
-        raise ConfigError(f"{message.splitlines()[0]}; see {self.prog} --help") from ex
-
-
-def parser(command: str, description: str | None) -> Parser:
+def parser(command: str, description: str | None) -> ShortParser:
     """Return the parser of `guidedattn data <command>`, with what chooses the images."""
-    result = Parser(prog=f"guidedattn data {command}", description=description)
+    result = ShortParser(prog=f"guidedattn data {command}", description=description)
     result.add_argument(
         "--root",
         type=str,

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from guidedattn.callbacks import versions
 from guidedattn.classifier import GuidedClassifier
+from guidedattn.cli_errors import ShortParser
 from guidedattn.component import default
 from guidedattn.data import ImageDataModule
 from guidedattn.data.markers import Marker
@@ -37,9 +38,9 @@ ALWAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def parser() -> ArgumentParser:
+def parser() -> ShortParser:
     """The options of the command."""
-    options = ArgumentParser(prog="guidedattn shortcut", description=__doc__)
+    options = ShortParser(prog="guidedattn shortcut", description=__doc__)
     options.add_argument("--config", action="config", help="a YAML file of these options")
     options.add_argument("--data", type=ImageDataModule, required=True, help="single-label, with masks")
     options.add_argument("--marker", type=Marker, required=True, help="what is planted outside the masks")
