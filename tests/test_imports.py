@@ -14,6 +14,7 @@ LAYERS = [
     {"guidance", "backgrounds"},
     FAMILIES,
     {"classifier", "segmenter"},
+    {"features"},
     {"callbacks", "figures", "cli_errors", "shortcut", "demo", "bench"},
     {"training", "data_cli"},
     {"cli"},
