@@ -9,19 +9,19 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "guidedattn"
 FAMILIES = {"backbones", "heads", "gates", "masks", "explainers", "losses", "metrics"}
 LAYERS = [
-    {"errors", "files"},
+    {"errors", "files", "jobs"},
     {"component", "checkpoints", "optim"},  # what components, or the modules that own them, are built with
     {"guidance", "backgrounds"},
     FAMILIES,
     {"classifier", "segmenter"},
     {"features"},
-    {"callbacks", "figures", "cli_errors", "shortcut", "demo", "bench"},
+    {"callbacks", "figures", "cli_errors", "shortcut", "study", "demo", "bench"},
     {"training", "data_cli"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli", "shortcut"}
+RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli", "shortcut", "study"}
 FRAMEWORK = {"lightning", "lightning_utilities", "torch", "torchmetrics", "torchvision"}
 
 
@@ -91,6 +91,7 @@ def test_data_knows_nothing_of_models(name):
         ("segmentation_models_pytorch", "guidedattn.masks.unet"),
         ("safetensors", "guidedattn.checkpoints"),
         ("matplotlib", "guidedattn.figures"),
+        ("statsmodels", "guidedattn.study.statistics"),
     ],
 )
 def test_each_third_party_package_has_one_importer(package, owner):
