@@ -173,29 +173,34 @@ def _reliability(axes: Any, said: Predictions) -> None:
     _tidy(axes)
 
 
-def save_heatmaps(path: Path, maps: Mapping[str, Mapping[str, Any]], label: str) -> None:
-    """Test images of a class, their masks, and each model's map of that class under its answer.
+def save_heatmaps(path: Path, maps: Mapping[str, Mapping[str, Mapping[str, Any]]], label: str) -> None:
+    """Test images of a class, their masks, and each model's map of that class above its answer.
 
     Args:
         path: without suffix.
-        maps: by the model's title, what `save_maps` wrote; the same images in one order.
+        maps: by body (a row per image) and arm (a column), what `save_maps` wrote; the same images in one
+            order.
         label: the class.
     """
-    first = next(iter(maps.values()))
-    chosen = np.flatnonzero(first["label"] == label)
-    headings = ["image", "mask", *maps]
-    figure = blank(1.75 * len(headings), 1.95 * len(chosen) + 0.3)
-    grid = figure.subplots(len(chosen), len(headings), squeeze=False)
-    for row, i in zip(grid, chosen, strict=True):
-        image, mask = (torch.from_numpy(first[key][i])[None] for key in ("image", "mask"))
-        draw_image(row[0], image)
-        draw_image(row[1], image)
-        draw_contour(row[1], mask)
-        for axes, found in zip(row[2:], maps.values(), strict=True):
-            own = {key: torch.from_numpy(found[key][i])[None] for key in ("image", "mask", "map")}
-            draw_attention(axes, own["image"], own["map"], own["mask"])
-            axes.text(0.5, -0.03, found["predicted"][i], ha="center", va="top", transform=axes.transAxes,
-                      fontsize=8)  # fmt: skip
-    for axes, heading in zip(grid[0], headings, strict=True):
-        axes.set_title(heading.replace(" (", "\n("), fontsize=8)
+    arms = list(next(iter(maps.values())))
+    shown = np.flatnonzero(next(iter(maps.values()))[arms[0]]["label"] == label)
+    rows = [(body, i) for i in shown for body in maps]
+    figure = blank(1.8 * (len(arms) + 2) + 0.3, 1.95 * len(rows) + 0.3)
+    grid = figure.subplots(len(rows), len(arms) + 2, squeeze=False)
+    for cells, (body, i) in zip(grid, rows, strict=True):
+        for place, arm in enumerate(arms):
+            found = maps[body][arm]
+            image, mask, heat = (torch.from_numpy(found[key][i])[None] for key in ("image", "mask", "map"))
+            draw_attention(cells[place + 2], image, heat, mask)
+            _beside(cells[place + 2], 0.5, -0.03, str(found["predicted"][i]), ha="center", va="top")
+        draw_image(cells[0], image)
+        draw_image(cells[1], image)
+        draw_contour(cells[1], mask)
+        _beside(cells[0], -0.06, 0.5, body, rotation=90, ha="right", va="center")
+    for axes, heading in zip(grid[0], ["image", "mask", *arms], strict=True):
+        axes.set_title(heading, fontsize=9)
     save_for_print(figure, path)
+
+
+def _beside(axes: Any, x: float, y: float, text: str, **how: Any) -> None:
+    axes.text(x, y, text, transform=axes.transAxes, fontsize=8, **how)

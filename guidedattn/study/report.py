@@ -69,8 +69,8 @@ def write_report(
         f"Intervals in brackets: 95 %, percentiles of {results['resamples']} bootstrap draws of whole "
         "patients; ±: standard deviation over the repeats. McNemar's exact test is on the mean "
         "probability of the repeats, image by image: where patients have several images its p is "
-        "too small, and the interval of the difference is to be preferred. p values are not corrected for their number. "
-        "This is research software; nothing here is a clinical claim.</p>",
+        "too small, and the interval of the difference is to be preferred. p values are not "
+        "corrected for their number. This is research software; nothing here is a clinical claim.</p>",
         "<h2>Data</h2>",
         _data(results["data"]),
         _leaks(results["leaks"]),

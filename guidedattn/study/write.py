@@ -62,11 +62,11 @@ def _said(runs: Path, model: Mapping[str, Any], class_names: list[str]) -> Predi
 
 def _heatmaps(folder: Path, results: Mapping[str, Any]) -> dict[str, str]:
     """Figures 7 and 8 of the paper, and one more for every further class."""
-    maps = {}
+    maps: dict[str, dict[str, Any]] = {}
     for model in results["models"]:
         if model["stage"] == 3:
             with np.load(folder / "runs" / model["runs"][0] / "maps.npz", allow_pickle=False) as found:
-                maps[model["title"]] = dict(found)
+                maps.setdefault(model["body"], {})[model["arm"]] = dict(found)
     captions = {}
     for number, label in enumerate(results["class_names"] if maps else []):
         name = f"fig{7 + number}_{slug(label)}"
