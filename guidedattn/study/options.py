@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Stage:
 
     epochs: int = 200
     patience: int = 10
-    model: dict[str, Any] = field(default_factory=dict)
+    model: dict = field(default_factory=dict)  # type: ignore[type-arg]  # with them, jsonargparse adds defaults
 
 
 def parser() -> ArgumentParser:
@@ -93,15 +94,20 @@ def build_data(
     return built.data, dict(built.external)
 
 
+@cache
+def _classifier_parser() -> ArgumentParser:
+    model = ArgumentParser(exit_on_error=False)
+    model.add_class_arguments(GuidedClassifier)
+    return model
+
+
 def model_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `GuidedClassifier` in full, with whole class paths.
 
     Raises:
         ConfigError: an argument that it does not take.
     """
-    model = ArgumentParser(exit_on_error=False)
-    model.add_class_arguments(GuidedClassifier)
     try:
-        return dict(model.parse_object(dict(given)).as_dict())
+        return dict(_classifier_parser().parse_object(dict(given)).as_dict())
     except Exception as error:
         raise ConfigError(f"{name}: {' '.join(str(error).split()):.300}") from error

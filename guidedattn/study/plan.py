@@ -81,6 +81,7 @@ class Plan:
         self.options = options
         self.folder = Path(options.output) / "runs"
         shared = [VERSION, data_digest, *(options[key] for key in ("data", "external", "trainer"))]
+        self._arguments: dict[tuple[int, str, str], dict[str, Any]] = {}
         self._shared = json.dumps(shared, default=_plain, sort_keys=True)
         self.first = [self._run(1, body, "", seed) for body in options.bodies for seed in options.seeds]
         # Whatever may be chosen: a mistake in an arm shows before the first hour of training.
@@ -100,13 +101,10 @@ class Plan:
         return [self._run(3, body, arm, seed) for body in bodies for arm in arms for seed in seeds]
 
     def _run(self, stage: int, body: str, arm: str, seed: int) -> Run:
-        own: dict[str, Any] = dict(self.options.bodies[body])
-        image_size, training = own.pop("image_size", None), self.options[f"stage{stage}"]
-        training = Stage(**training.as_dict()) if isinstance(training, Namespace) else training
-        given = {**self.options.model.as_dict(), **own, **training.model}
-        given |= self.options.arms[arm] if arm else {}
-        where = " ".join(part for part in (f"stage{stage}", body, arm) if part)
-        arguments = {**model_arguments(where, given), "freeze_backbone": stage == 1}
+        image_size, training = self.options.bodies[body].get("image_size"), self._stage(stage)
+        if (stage, body, arm) not in self._arguments:
+            self._arguments[stage, body, arm] = self._arguments_of(stage, body, arm)
+        arguments = self._arguments[stage, body, arm]
         start = self._run(stage - 1, body, "", seed) if stage > 1 else None
         views = self.options.views if stage == 1 else 1
         depends = [
@@ -118,6 +116,17 @@ class Plan:
             stage, body, arm, seed, arguments, image_size, training, views, settings,
             None if start is None else start.name,
         )  # fmt: skip
+
+    def _stage(self, stage: int) -> Stage:
+        given = self.options[f"stage{stage}"]
+        return Stage(**given.as_dict()) if isinstance(given, Namespace) else given
+
+    def _arguments_of(self, stage: int, body: str, arm: str) -> dict[str, Any]:
+        own = {key: value for key, value in self.options.bodies[body].items() if key != "image_size"}
+        given = {**self.options.model.as_dict(), **own, **self._stage(stage).model}
+        given |= self.options.arms[arm] if arm else {}
+        where = " ".join(part for part in (f"stage{stage}", body, arm) if part)
+        return {**model_arguments(where, given), "freeze_backbone": stage == 1}
 
     def result(self, run: Run) -> dict[str, Any] | None:
         """What a finished run says of itself, None if it is not finished.
