@@ -91,6 +91,7 @@ def test_data_knows_nothing_of_models(name):
         ("segmentation_models_pytorch", "guidedattn.masks.unet"),
         ("safetensors", "guidedattn.checkpoints"),
         ("matplotlib", "guidedattn.figures"),
+        ("onnxruntime", "guidedattn.study.onnx_model"),
         ("statsmodels", "guidedattn.study.statistics"),
     ],
 )

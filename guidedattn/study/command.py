@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from guidedattn.data import ImageDataModule
 from guidedattn.errors import ConfigError
 from guidedattn.files import whole_file
 from guidedattn.jobs import in_processes, quieten
-from guidedattn.study.options import build_data, parser
+from guidedattn.study.comparators import judge_comparators
+from guidedattn.study.options import build_comparators, build_data, build_set, parser
 from guidedattn.study.plan import Plan, Run
-from guidedattn.study.results import gather
+from guidedattn.study.results import gather, set_names
 from guidedattn.study.statistics import require_statistics
 from guidedattn.study.train import carry_out
 from guidedattn.study.write import write_results
@@ -37,6 +39,8 @@ def run(words: Sequence[str]) -> None:
     data, external = build_data(words)
     data.setup("fit")
     plan = Plan(options, data_digest([data, *external.values()]))
+    for possible in plan.possible:
+        plan.result(possible)  # refuses an earlier study's folder before anything is written
     with whole_file(options.output / "config.yaml") as file:
         file.write(parser().dump(options, skip_unset=False))
     with whole_file(options.output / "versions.json") as file:
@@ -52,7 +56,10 @@ def run(words: Sequence[str]) -> None:
         results += study.carry_out(plan.second(chosen), progress, "stage II")
         results += study.carry_out(plan.third(chosen), progress, "stage III")
     with console.status("tables, figures and report"):
-        write_results(options.output, gather(plan, results, chosen))
+        said = judge_comparators(
+            build_comparators(words), set_names(options), partial(build_set, words), data.class_names
+        )
+        write_results(options.output, gather(plan, results, chosen, said))
     console.print(f"Chosen bodies: {', '.join(chosen)}\nReport: {options.output / 'report.html'}")
 
 

@@ -16,6 +16,8 @@ from guidedattn.data import ImageDataModule
 from guidedattn.errors import ConfigError
 from guidedattn.gates import BackgroundGate, MultiplyGate
 from guidedattn.losses import AttentionMining
+from guidedattn.study import onnx_model as _onnx  # noqa: F401  short class names resolve for what is imported
+from guidedattn.study.comparators import Comparator
 
 DESCRIPTION = """The paper's study: a frozen body's head (stage I), the best bodies (II), and guided (III).
 
@@ -65,6 +67,9 @@ def parser() -> ArgumentParser:
     options.add_argument("--stage2", type=Stage, default=Stage(), help="body and head")
     options.add_argument("--stage3", type=Stage, default=Stage(), help="with guidance")
     options.add_argument("--arms", type=dict, default=ARMS, help="by name, arguments that guide stage III")
+    options.add_argument(
+        "--comparators", type=dict[str, Comparator], default={}, help="by name, models from elsewhere"
+    )
     options.add_argument("--select", type=int, default=4, help="bodies that go on, by validation accuracy")
     options.add_argument("--views", type=int, default=1, help="augmented views of stage I's cached features")
     options.add_argument("--seeds", type=list[int], default=[0], help="repeats: one run of everything each")
@@ -92,6 +97,28 @@ def build_data(
     del options["model"]  # each run builds its own
     built = parser().instantiate(options)
     return built.data, dict(built.external)
+
+
+def build_comparators(words: Sequence[str]) -> dict[str, Comparator]:
+    """The models from elsewhere that a command line names."""
+    options = parser().parse_args(list(words))
+    del options["model"]
+    return dict(parser().instantiate(options).comparators)
+
+
+def build_set(words: Sequence[str], key: str, image_size: int | None) -> tuple[ImageDataModule, str]:
+    """The data module of a set, ready and without augmentation, and the split to judge.
+
+    Args:
+        words: the command line.
+        key: `train`, `val`, `test` or the name of an external set.
+        image_size: in place of the config's.
+    """
+    data, external = build_data(words, image_size)
+    module, split = (external[key], "test") if key in external else (data, key)
+    module.augment, module.predict_split = None, split  # type: ignore[assignment]
+    module.setup("predict")
+    return module, split
 
 
 @cache

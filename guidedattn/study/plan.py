@@ -85,8 +85,8 @@ class Plan:
         self._shared = json.dumps(shared, default=_plain, sort_keys=True)
         self.first = [self._run(1, body, "", seed) for body in options.bodies for seed in options.seeds]
         # Whatever may be chosen: a mistake in an arm shows before the first hour of training.
-        runs = [*self.first, *self.second(options.bodies), *self.third(options.bodies)]
-        names = [run.name for run in runs]
+        self.possible = [*self.first, *self.second(options.bodies), *self.third(options.bodies)]
+        names = [run.name for run in self.possible]
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"two runs would be called {name}: choose other names for bodies or arms")

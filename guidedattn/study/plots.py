@@ -67,18 +67,21 @@ def save_curves(path: Path, panels: Curves, columns: Mapping[str, str]) -> None:
     save_for_print(figure, path)
 
 
-def save_bars(path: Path, models: Sequence[Mapping[str, Any]], chosen: Sequence[str], key: str) -> None:
+def save_bars(path: Path, results: Mapping[str, Any], key: str) -> None:
     """Accuracy of the chosen bodies, stage by stage: absolute with intervals, and relative to stage I.
+
+    Comparators that know the set stand beside them, in the absolute panel.
 
     Args:
         path: without suffix.
-        models: as in the study's results.
-        chosen: bodies.
+        results: of the study.
         key: of the set.
     """
+    models, chosen = results["models"], results["chosen"]
+    others = [other for other in results["comparators"] if key in other["sets"]]
     kinds = list(dict.fromkeys((m["stage"], m["arm"]) for m in models))
     found = {(m["body"], m["stage"], m["arm"]): m["sets"][key]["accuracy"] for m in models}
-    figure = blank(max(6.0, 1.1 + 0.34 * len(kinds) * len(chosen)), 5.6)
+    figure = blank(max(6.0, 1.1 + 0.34 * len(kinds) * (len(chosen) + len(others))), 5.6)
     absolute, relative = figure.subplots(2, 1, sharex=True)
     width = 0.8 / len(kinds)
     for place, (stage, arm) in enumerate(kinds):
@@ -88,21 +91,32 @@ def save_bars(path: Path, models: Sequence[Mapping[str, Any]], chosen: Sequence[
         }  # fmt: skip
         cells = [found[body, stage, arm] for body in chosen]
         x = np.arange(len(chosen)) + (place - (len(kinds) - 1) / 2) * width
-        means = np.array([cell["mean"] for cell in cells])
-        around = [means - [cell["low"] for cell in cells], [cell["high"] for cell in cells] - means]
-        absolute.bar(x, means, yerr=np.clip(around, 0, None), capsize=2, error_kw={"lw": 0.8}, **style)
+        means = _bars(absolute, x, cells, style)
         relative.bar(x, means - [found[body, 1, ""]["mean"] for body in chosen], **style)
+    if others:
+        grey = {"color": "#d0d0d0", "edgecolor": "black", "width": width, "label": "comparator"}
+        cells = [other["sets"][key]["accuracy"] for other in others]
+        _bars(absolute, len(chosen) + np.arange(len(others)), cells, grey)
     absolute.set_ylim(0, 1.02)
     absolute.set_ylabel("accuracy, 95 % interval")
     relative.set_ylabel("accuracy minus stage I's")
     relative.axhline(0, color="black", lw=0.8)
-    relative.set_xticks(range(len(chosen)), chosen)
+    names = [*chosen, *(other["title"] for other in others)]
+    relative.set_xticks(range(len(names)), names)
     for axes in (absolute, relative):
         _tidy(axes)
     handles, labels = absolute.get_legend_handles_labels()
     columns = min(len(labels), 4)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     save_for_print(figure, path)
+
+
+def _bars(axes: Any, x: Any, cells: Sequence[Mapping[str, float]], style: Mapping[str, Any]) -> Any:
+    """Bars with intervals; returns their heights."""
+    means = np.array([cell["mean"] for cell in cells])
+    around = [means - [cell["low"] for cell in cells], [cell["high"] for cell in cells] - means]
+    axes.bar(x, means, yerr=np.clip(around, 0, None), capsize=2, error_kw={"lw": 0.8}, **style)
+    return means
 
 
 def save_judgements(path: Path, said: Mapping[str, Predictions]) -> None:

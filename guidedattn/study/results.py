@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jsonargparse import Namespace
 from torchmetrics.functional.classification import multiclass_auroc, multiclass_calibration_error
 
 from guidedattn.study.plan import Plan, slug
@@ -35,6 +36,7 @@ class Predictions:
         self.patients = tables[0]["patient"].astype(str).to_numpy()
         self.probabilities = [table[[f"prob_{name}" for name in class_names]].to_numpy() for table in tables]
         self.predicted = [table["predicted"].map(number).to_numpy() for table in tables]
+        self._distribution: Any = ()
         self.confusions = [
             confusion_by_patient(self.labels, predicted, self.patients, len(class_names))
             for predicted in self.predicted
@@ -46,8 +48,10 @@ class Predictions:
         return np.mean(self.probabilities, axis=0).argmax(1) == self.labels
 
     def distribution(self, resamples: int) -> Any:
-        """See `bootstrap`."""
-        return bootstrap(self.confusions, resamples)
+        """See `bootstrap`; computed once."""
+        if len(self._distribution) != resamples:
+            self._distribution = bootstrap(self.confusions, resamples)
+        return self._distribution
 
     def summary(self, resamples: int) -> dict[str, Any]:
         """Every number about this set."""
@@ -97,16 +101,35 @@ def number(value: Any) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)
 
 
-def gather(plan: Plan, results: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -> dict[str, Any]:
+def set_names(options: Namespace) -> dict[str, str]:
+    """From the key of each set, part of file names, to its name."""
+    return {
+        **{split: split for split in ("train", "val", "test")},
+        **{f"external-{slug(name)}": name for name in options.external},
+    }
+
+
+def gather(
+    plan: Plan,
+    results: Sequence[Mapping[str, Any]],
+    chosen: Sequence[str],
+    elsewhere: Mapping[str, Mapping[str, pd.DataFrame]],
+) -> dict[str, Any]:
     """All numbers of a study.
+
+    Args:
+        plan: of the study.
+        results: of the runs, as they describe themselves.
+        chosen: bodies that went on.
+        elsewhere: what the comparators say, by name and set.
 
     Returns:
         `class_names, seeds, chosen, sets` (title by key), `models` (one per stage, body and arm, repeats
-        together) and `pairs` (models of one body against each other on the test sets).
+        together), `comparators`, and `pairs` (models against each other on the test sets).
     """
     options, names = plan.options, results[0]["class_names"]
-    sets = {"train": "Training", "val": "Validation", "test": "Testing"}
-    sets |= {f"external-{slug(name)}": f"External: {name}" for name in options.external}
+    titles = {"train": "Training", "val": "Validation", "test": "Testing"}
+    sets = {key: titles.get(key, f"External: {name}") for key, name in set_names(options).items()}
     runs = [*plan.first, *plan.second(chosen), *plan.third(chosen)]
     folders = {run.settings: plan.folder / run.name for run in runs}
     models, predictions = [], {}
@@ -124,6 +147,17 @@ def gather(plan: Plan, results: Sequence[Mapping[str, Any]], chosen: Sequence[st
                 "sets": {s: said[s].summary(options.resamples) for s in sets},
             }
         )  # fmt: skip
+    tested = [key for key in sets if key not in ("train", "val")]
+    others = {
+        name: {key: Predictions([table], names) for key, table in tables.items()}
+        for name, tables in elsewhere.items()
+    }
+    own = [
+        _pair(key, (title(*a), predictions[a][key]), (title(*b), predictions[b][key]), options.resamples)
+        for a, b in itertools.combinations(predictions, 2)
+        for key in tested
+        if a[1] == b[1] and b[0] - a[0] < 2  # one body, one stage or neighbouring ones
+    ]
     return {
         "class_names": names,
         "seeds": list(options.seeds),
@@ -131,8 +165,15 @@ def gather(plan: Plan, results: Sequence[Mapping[str, Any]], chosen: Sequence[st
         "resamples": options.resamples,
         "sets": sets,
         "models": models,
-        "pairs": _pairs(predictions, [s for s in sets if s not in ("train", "val")], options.resamples),
-    }
+        "comparators": [
+            {
+                "title": name, "parameters": options.comparators[name].init_args.get("parameters"),
+                "sets": {s: said.summary(options.resamples) for s, said in others[name].items()},
+            }
+            for name in others
+        ],
+        "pairs": [*own, *_against(predictions, others, tested, options.resamples)],
+    }  # fmt: skip
 
 
 def title(stage: int, body: str, arm: str) -> str:
@@ -149,28 +190,32 @@ def read_predictions(folder: Path, key: str) -> pd.DataFrame:
     return pd.read_csv(folder / "predictions" / f"{key}.csv", dtype={"patient": str, "label": str})
 
 
-def _pairs(
-    predictions: Mapping[tuple[int, str, str], Mapping[str, Predictions]], sets: Sequence[str], resamples: int
+def _against(
+    predictions: Mapping[tuple[int, str, str], Mapping[str, Predictions]],
+    others: Mapping[str, Mapping[str, Predictions]],
+    sets: Sequence[str],
+    resamples: int,
 ) -> list[dict[str, Any]]:
-    """Models of one body, of one stage or of neighbouring ones: difference of accuracy, McNemar's test."""
-    pairs = []
-    for a, b in itertools.combinations(predictions, 2):
-        if a[1] != b[1] or b[0] - a[0] > 1:
-            continue
-        for key in sets:
-            first, second = predictions[a][key], predictions[b][key]
-            draws = second.distribution(resamples)[:, :1] - first.distribution(resamples)[:, :1]
-            low, high = limits(draws)
-            only_first, only_second, p = mcnemar(first.right, second.right)
-            means = [np.mean([scores(c.sum(0))[0] for c in said.confusions]) for said in (first, second)]
-            pairs.append(
-                {
-                    "set": key, "first": title(*a), "second": title(*b),
-                    "difference": {
-                        "mean": number(means[1] - means[0]), "sd": None,
-                        "low": number(low[0]), "high": number(high[0]),
-                    },
-                    "only_first_right": only_first, "only_second_right": only_second, "p": number(p),
-                }
-            )  # fmt: skip
-    return pairs
+    """The comparators against every model of stage III, on the sets that they know."""
+    return [
+        _pair(key, (name, said[key]), (title(*own), predictions[own][key]), resamples)
+        for name, said in others.items()
+        for own in predictions
+        for key in sets
+        if own[0] == 3 and key in said
+    ]
+
+
+def _pair(
+    key: str, first: tuple[str, Predictions], second: tuple[str, Predictions], resamples: int
+) -> dict[str, Any]:
+    """Two models on one set: the difference of their accuracies with its interval, and McNemar's test."""
+    (name_a, a), (name_b, b) = first, second
+    low, high = limits(b.distribution(resamples)[:, :1] - a.distribution(resamples)[:, :1])
+    only_first, only_second, p = mcnemar(a.right, b.right)
+    mean_a, mean_b = (np.mean([scores(c.sum(0))[0] for c in said.confusions]) for said in (a, b))
+    difference = {"mean": number(mean_b - mean_a), "sd": None, "low": number(low[0]), "high": number(high[0])}
+    return {
+        "set": key, "first": name_a, "second": name_b, "difference": difference,
+        "only_first_right": only_first, "only_second_right": only_second, "p": number(p),
+    }  # fmt: skip

@@ -106,20 +106,20 @@ def _latex(text: str) -> str:
 
 def study_tables(results: Mapping[str, Any]) -> list[Table]:
     """Tables 2, 4, 5, 6 and 7 of the paper, stage III likewise, and the pairs of models."""
-    models = results["models"]
-    tables = [_bodies([m for m in models if m["stage"] == 1])]
+    models, others = results["models"], results["comparators"]
+    tables = [_bodies([m for m in models if m["stage"] == 1], others)]
     numbers = {1: ("table_4", "table_5"), 2: ("table_6", "table_7"), 3: ("stage3_subsets", "stage3_classes")}
     for stage, (subsets, classes) in numbers.items():
-        rows = [m for m in models if m["stage"] == stage]
+        rows = [*(m for m in models if m["stage"] == stage), *others]
         tables.append(_subsets(subsets, stage, rows, results["sets"]))
         for key, heading in results["sets"].items():
             if key not in ("train", "val"):
                 name = classes if key == "test" else f"{classes}_{key}"
                 tables.append(_classes(name, stage, rows, key, heading, results["class_names"]))
-    return [*tables, _attention(models, results["sets"]), _pairs(results)]
+    return [*tables, _attention([*models, *others], results["sets"]), _pairs(results)]
 
 
-def _bodies(models: Sequence[Mapping[str, Any]]) -> Table:
+def _bodies(models: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for m in models:
         depth, height, width = m["feature_map"]
@@ -127,6 +127,8 @@ def _bodies(models: Sequence[Mapping[str, Any]]) -> Table:
         shape = f"{height}x{width}x{depth}"
         side = f"{m['image_size']}x{m['image_size']}"
         rows.append([m["body"], m["architecture"], side, shape, millions, size])
+    for other in others:
+        rows.append([other["title"], "elsewhere's, as reported", None, None, other["parameters"], None])
     columns = ["Model", "Architecture", "Input", "Feature map", "Parameters, millions", "Size, MB"]
     return Table("table_2", "Models of the first stage, body and head together", columns, rows)
 
@@ -134,7 +136,7 @@ def _bodies(models: Sequence[Mapping[str, Any]]) -> Table:
 def _subsets(name: str, stage: int, models: Sequence[Mapping[str, Any]], sets: Mapping[str, str]) -> Table:
     columns = ["Model", *(f"{score}, {title}" for score in ("Accuracy", "F1") for title in sets.values())]
     rows = [
-        [_row_name(m), *(m["sets"][key][score] for score in ("accuracy", "f1_macro") for key in sets)]
+        [_row_name(m), *(_of(m, key, score) for score in ("accuracy", "f1_macro") for key in sets)]
         for m in models
     ]
     return Table(name, f"Accuracy and macro F1 within subsets after stage {STAGES[stage]}", columns, rows)
@@ -145,7 +147,7 @@ def _classes(
 ) -> Table:
     columns = ["Model", *(f"{score}, {label}" for score in ("Accuracy", "F1") for label in names)]
     rows = [
-        [_row_name(m), *(m["sets"][key]["classes"][c][score] for score in ("accuracy", "f1") for c in names)]
+        [_row_name(m), *(_of(m, key, "classes", c, score) for score in ("accuracy", "f1") for c in names)]
         for m in models
     ]
     title = f"Accuracy (recall) and F1 within classes after stage {STAGES[stage]} ({heading.lower()} images)"
@@ -156,10 +158,10 @@ def _attention(models: Sequence[Mapping[str, Any]], sets: Mapping[str, str]) -> 
     columns = ["Model", "Set", "AUROC", "Calibration error", "Energy in mask", "Dead maps"]
     keys = ("auroc", "calibration_error", "energy_in_mask", "dead_maps")
     rows = [
-        [m["title"], title, *(m["sets"][key][k] for k in keys)]
+        [m["title"], title, *(_of(m, key, k) for k in keys)]
         for m in models
         for key, title in sets.items()
-        if key not in ("train", "val")
+        if key not in ("train", "val") and key in m["sets"]
     ]
     return Table("attention", "Ranking, calibration and where the maps lie", columns, rows)
 
@@ -176,8 +178,18 @@ def _pairs(results: Mapping[str, Any]) -> Table:
         ]
         for pair in results["pairs"]
     ]  # fmt: skip
-    return Table("pairs", "Models of one body against each other", columns, rows)
+    return Table("pairs", "Models against each other", columns, rows)
 
 
 def _row_name(model: Mapping[str, Any]) -> str:
+    if "stage" not in model:
+        return str(model["title"]) + ("" if model["sets"] else " (no predictions given)")
     return f"{model['body']}, {model['arm']}" if model["arm"] else str(model["body"])
+
+
+def _of(model: Mapping[str, Any], key: str, *path: str) -> Cell:
+    """A number of a model on a set, None where it is unknown."""
+    found: Any = model["sets"].get(key)
+    for part in path:
+        found = None if found is None else found[part]
+    return found

@@ -45,7 +45,7 @@ def _figures(folder: Path, results: Mapping[str, Any]) -> dict[str, str]:
     star = "a star marks the epoch whose weights are kept (first repeat)"
     captions = {"fig3": f"Accuracy in stage I; {star}.", "fig4": f"Stage I and stage II; {star}."}
     for name, key in (("fig5", "val"), ("fig6", "test")):
-        save_bars(figures / name, models, results["chosen"], key)
+        save_bars(figures / name, results, key)
         captions[name] = f"Accuracy on the {results['sets'][key].lower()} images, absolute and relative."
     captions |= _heatmaps(folder, results)
     for stage, numeral in STAGES.items():

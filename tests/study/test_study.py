@@ -34,16 +34,27 @@ arms:
   both:
     gate: {class_path: MultiplyGate}
     attention_losses: [{class_path: AttentionMining}]
+comparators:
+  never seen: {class_path: NoPredictions, init_args: {parameters: 40.2}}
+  clear to all: {class_path: PythonModel, init_args: {function: constant.clear, image_size: 16}}
 views: 2
 select: 1
 resamples: 100
 """  # noqa: E501
+CONSTANT = """
+import torch
+
+def clear(images):
+    assert images.shape[1:] == (1, 16, 16)
+    return torch.tensor([[0.8, 0.1, 0.1]]).repeat(len(images), 1)
+"""
 
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(CONFIG)
+    (tmp_path / "constant.py").write_text(CONSTANT)
     return ["study", "--config", "study.yaml", "--output"]
 
 
@@ -96,6 +107,10 @@ def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_
     assert [m["title"] for m in results["models"][2:]] == [
         f"{results['chosen'][0]} {kind}" for kind in ("(S2)", "(S3 both)")
     ]
+    assert "| never seen (no predictions given) |" in (broken / "tables/table_4.md").read_text()
+    constant = results["comparators"][1]["sets"]["test"]
+    assert constant["classes"]["clear"]["accuracy"]["mean"] == 1
+    assert constant["confusion"] == [[8, 0, 0]] * 3
     page = (broken / "report.html").read_text()
     assert "nothing lies in more than one split" in page
     assert not re.search(r'(src|href)="(?!data:)', page)  # self-contained
