@@ -21,6 +21,7 @@ COMMANDS = {
         "guidedattn.study",
         "the paper's three stages over any bodies, with tables, figures and a report",
     ),
+    "tune": ("guidedattn.tune", "search anything in a config by its dotted key"),
     "bench": ("guidedattn.bench", "what guidance costs on this machine, as ratios to a plain step"),
 }
 

@@ -15,13 +15,13 @@ LAYERS = [
     FAMILIES,
     {"classifier", "segmenter"},
     {"features"},
-    {"callbacks", "figures", "cli_errors", "shortcut", "study", "demo", "bench"},
+    {"callbacks", "figures", "cli_errors", "shortcut", "study", "tune", "demo", "bench"},
     {"training", "data_cli"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli", "shortcut", "study"}
+RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli", "shortcut", "study", "tune"}
 FRAMEWORK = {"lightning", "lightning_utilities", "torch", "torchmetrics", "torchvision"}
 
 
@@ -92,6 +92,7 @@ def test_data_knows_nothing_of_models(name):
         ("safetensors", "guidedattn.checkpoints"),
         ("matplotlib", "guidedattn.figures"),
         ("onnxruntime", "guidedattn.study.onnx_model"),
+        ("optuna", "guidedattn.tune"),
         ("statsmodels", "guidedattn.study.statistics"),
     ],
 )
