@@ -17,12 +17,12 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import EarlyStopping
 from rich.console import Console
 
+from guidedattn.arguments import model_arguments, with_value
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.data import ImageDataModule
 from guidedattn.errors import ConfigError
 from guidedattn.files import whole_file
 from guidedattn.jobs import in_processes, quieten
-from guidedattn.shortcut.command import model_arguments, with_value
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -14,7 +14,7 @@ LAYERS = [
     {"guidance", "backgrounds"},
     FAMILIES,
     {"classifier", "segmenter"},
-    {"features"},
+    {"arguments", "features"},
     {"callbacks", "figures", "cli_errors", "shortcut", "study", "tune", "demo", "bench"},
     {"training", "data_cli"},
     {"cli"},

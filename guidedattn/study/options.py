@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from jsonargparse import ArgumentParser
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.component import default
 from guidedattn.data import ImageDataModule
-from guidedattn.errors import ConfigError
 from guidedattn.gates import BackgroundGate, MultiplyGate
 from guidedattn.losses import AttentionMining
 from guidedattn.study import onnx_model as _onnx  # noqa: F401  short class names resolve for what is imported
@@ -119,22 +117,3 @@ def build_set(words: Sequence[str], key: str, image_size: int | None) -> tuple[I
     module.augment, module.predict_split = None, split  # type: ignore[assignment]
     module.setup("predict")
     return module, split
-
-
-@cache
-def _classifier_parser() -> ArgumentParser:
-    model = ArgumentParser(exit_on_error=False)
-    model.add_class_arguments(GuidedClassifier)
-    return model
-
-
-def model_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `GuidedClassifier` in full, with whole class paths.
-
-    Raises:
-        ConfigError: an argument that it does not take.
-    """
-    try:
-        return dict(_classifier_parser().parse_object(dict(given)).as_dict())
-    except Exception as error:
-        raise ConfigError(f"{name}: {' '.join(str(error).split()):.300}") from error

@@ -13,8 +13,9 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from guidedattn.arguments import model_arguments
 from guidedattn.errors import ConfigError
-from guidedattn.study.options import Stage, model_arguments
+from guidedattn.study.options import Stage
 
 VERSION = 1
 """Part of every run's digest: raise it when runs train or measure otherwise."""

@@ -116,7 +116,7 @@ def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_
     assert not re.search(r'(src|href)="(?!data:)', page)  # self-contained
 
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
-    assert main([*config, str(broken)]) == 0
+    assert main(["study", "--config", str(broken / "config.yaml"), "--output", str(broken)]) == 0
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
     assert main([*config, str(broken), "--stage2.epochs", "3"]) == 2
 
@@ -151,7 +151,8 @@ if __name__ == "__main__":
 """
 
 
-def test_a_job_ends_with_its_parent(tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_job_ends_with_its_parent(tmp_path, sent):
     script, told = tmp_path / "sleeper.py", tmp_path / "pid"
     script.write_text(SLEEPER)
     parent = subprocess.Popen([sys.executable, str(script), str(told)])
@@ -159,8 +160,8 @@ def test_a_job_ends_with_its_parent(tmp_path):
         assert parent.poll() is None
         time.sleep(0.05)
     job = int(told.read_text())
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    parent.send_signal(sent)
+    parent.wait(20)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
