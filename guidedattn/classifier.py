@@ -112,7 +112,7 @@ class GuidedClassifier(pl.LightningModule):
         self.head.attach(self.backbone.channels, num_classes)
         self.explainer.attach(self.backbone)
         if freeze_backbone:
-            self.backbone.requires_grad_(False)
+            self.backbone.requires_grad_(False).eval()  # Lightning trains in the mode that it finds
         if initial_weights is not None:
             load_weights(self, initial_weights, parts=("backbone.", "head."))
         self.save_hyperparameters(self._recipe(), logger=False)

@@ -17,6 +17,11 @@ COMMANDS = {
     "data": ("guidedattn.data_cli", "list, build, verify and prepare the images of a collection"),
     "demo": ("guidedattn.demo", "plain against guided on generated phantoms; needs no data"),
     "shortcut": ("guidedattn.shortcut", "which guidance survives a marker that betrays the class"),
+    "study": (
+        "guidedattn.study",
+        "the paper's three stages over any bodies, with tables, figures and a report",
+    ),
+    "tune": ("guidedattn.tune", "search anything in a config by its dotted key"),
     "bench": ("guidedattn.bench", "what guidance costs on this machine, as ratios to a plain step"),
 }
 

@@ -46,6 +46,17 @@ def draw_attention(axes: Axes, image: Tensor, attention: Tensor, mask: Tensor) -
     draw_contour(axes, mask)
 
 
+def blank(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
+    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+def save_for_print(figure: Figure, path: Path) -> None:
+    """Write a figure twice, as `path`.svg and as `path`.png."""
+    for suffix in ("svg", "png"):
+        _save(figure, path.with_name(f"{path.name}.{suffix}"))
+
+
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")

@@ -9,18 +9,32 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "guidedattn"
 FAMILIES = {"backbones", "heads", "gates", "masks", "explainers", "losses", "metrics"}
 LAYERS = [
-    {"errors", "files"},
+    {"errors", "files", "jobs"},
     {"component", "checkpoints", "optim"},  # what components, or the modules that own them, are built with
     {"guidance", "backgrounds"},
     FAMILIES,
     {"classifier", "segmenter"},
-    {"callbacks", "figures", "cli_errors", "shortcut", "demo", "bench", "bench_caches", "mask_cache"},
+    {"arguments", "features"},
+    {
+        "callbacks",
+        "figures",
+        "cli_errors",
+        "shortcut",
+        "study",
+        "tune",
+        "demo",
+        "bench",
+        "bench_caches",
+        "mask_cache",
+    },
     {"training", "data_cli"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-RUNS_MODELS_ON_DATA = {"demo", "training", "cli_errors", "data_cli", "shortcut", "mask_cache", "bench_caches"}
+RUNS_MODELS_ON_DATA = {
+    "demo", "training", "cli_errors", "data_cli", "shortcut", "study", "tune", "mask_cache", "bench_caches"
+}  # fmt: skip
 FRAMEWORK = {"lightning", "lightning_utilities", "torch", "torchmetrics", "torchvision"}
 
 
@@ -96,6 +110,9 @@ def test_data_knows_nothing_of_models(name):
         ("imagehash", "guidedattn.data.duplicates"),
         ("pydicom", "guidedattn.data.dicom"),
         ("fsspec", "guidedattn.data.paths"),
+        ("onnxruntime", "guidedattn.study.onnx_model"),
+        ("optuna", "guidedattn.tune"),
+        ("statsmodels", "guidedattn.study.statistics"),
     ],
 )
 def test_each_third_party_package_has_one_importer(package, owner):

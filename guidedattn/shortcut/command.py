@@ -15,21 +15,22 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from guidedattn.arguments import model_arguments, with_value
 from guidedattn.callbacks import versions
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.cli_errors import ShortParser
 from guidedattn.component import default
 from guidedattn.data import ImageDataModule
 from guidedattn.data.markers import Marker
-from guidedattn.errors import ConfigError
 from guidedattn.files import whole_file
 from guidedattn.gates import MultiplyGate
+from guidedattn.jobs import limit_threads
 from guidedattn.shortcut.report import save_figure, summarise, table, to_markdown
-from guidedattn.shortcut.runs import Bench, Run, carry_out, finished, limit_threads, settings_digest
+from guidedattn.shortcut.runs import Bench, Run, carry_out, finished, settings_digest
 
 ALWAYS: dict[str, dict[str, Any]] = {
     "ceiling": {"planted": False},
@@ -61,41 +62,6 @@ def parser() -> ShortParser:
     return options
 
 
-def model_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `GuidedClassifier` in full, with whole class paths.
-
-    Raises:
-        ConfigError: an argument that it does not take.
-    """
-    model = ArgumentParser(exit_on_error=False)
-    model.add_class_arguments(GuidedClassifier)
-    try:
-        return dict(model.parse_object(dict(given)).as_dict())
-    except Exception as error:
-        raise ConfigError(f"recipe {name!r}: {' '.join(str(error).split()):.300}") from error
-
-
-def with_value(recipe: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """A copy of a recipe in which a dotted key, list positions included, has another value.
-
-    Raises:
-        ConfigError: there is no such place.
-
-    >>> with_value({"losses": [{"weight": 1}]}, "losses.0.weight", 5)
-    {'losses': [{'weight': 5}]}
-    """
-    copy: dict[str, Any] = json.loads(json.dumps(recipe))
-    here: Any = copy
-    *parents, last = [int(part) if part.isdigit() else part for part in key.split(".")]
-    try:
-        for part in parents:
-            here = here[part]
-        here[last] = value
-    except (KeyError, IndexError, TypeError) as error:
-        raise ConfigError(f"tune: the recipe has no {key}") from error
-    return copy
-
-
 class Benchmark:
     """All runs of a call: which there are, which are done, and what they say.
 
@@ -122,7 +88,7 @@ class Benchmark:
         recipe, variant = self.recipes[name], ""
         for key in self.tuned[name]:
             recipe, variant = with_value(recipe, key, value), f"{key.rpartition('.')[2]}={value:g}"
-        arguments = model_arguments(name, {**self.options.model.as_dict(), **recipe})
+        arguments = model_arguments(f"recipe {name!r}", {**self.options.model.as_dict(), **recipe})
         return Run(name, seed, arguments, "matched" if self.planted[name] else "absent", variant)
 
     def first_runs(self) -> list[Run]:

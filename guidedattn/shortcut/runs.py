@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from torch.utils.data import Dataset
 
 from guidedattn.classifier import GuidedClassifier
@@ -165,8 +164,3 @@ def carry_out(bench: Bench, run: Run, folder: Path, digest: str) -> dict[str, An
     with whole_file(folder / f"{run.name}.json") as file:
         json.dump(result, file)
     return result
-
-
-def limit_threads(number: int) -> None:
-    """For processes that share a machine's cores."""
-    torch.set_num_threads(number)

@@ -1,0 +1,79 @@
+"""Independent jobs, several at a time, in processes that do not outlive their parent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import active_children, connection, get_context, parent_process
+from typing import Any
+
+import torch
+
+
+def in_processes(
+    function: Callable[..., None],
+    jobs: Mapping[str, Sequence[Any]],
+    processes: int = 1,
+    threads: int = 1,
+    tick: Callable[[], None] = lambda: None,
+) -> dict[str, BaseException]:
+    """Call `function(*arguments)` for every job; one that fails does not stop the others.
+
+    Args:
+        function: importable, as are its arguments' classes.
+        jobs: arguments by name.
+        processes: jobs at a time.
+        threads: of each job.
+        tick: called about once a second, and at the end.
+
+    Returns:
+        The errors, by the names of the jobs that failed.
+    """
+    errors: dict[str, BaseException] = {}
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin, (threads,))
+    try:
+        pending: dict[Future[None], str] = {
+            pool.submit(function, *arguments): name for name, arguments in jobs.items()
+        }
+        while pending:
+            done, _ = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
+            for future in done:
+                name, error = pending.pop(future), future.exception()
+                if error is not None:
+                    errors[name] = error
+            tick()
+    except BaseException:  # Ctrl-C: nobody waits for what was not finished
+        for process in active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return errors
+
+
+def _begin(threads: int) -> None:
+    """Prepare a process: its share of the cores, and an end when its parent is killed."""
+    limit_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def limit_threads(number: int) -> None:
+    """For processes that share a machine's cores."""
+    torch.set_num_threads(number)
+
+
+def quieten() -> None:
+    """Leave the terminal to whoever shows the progress."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")

@@ -1,0 +1,178 @@
+"""One run of the study: train, keep the best epoch, and write down every prediction."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
+
+from guidedattn.checkpoints import load_weights
+from guidedattn.classifier import GuidedClassifier
+from guidedattn.data import ImageDataModule
+from guidedattn.data.loaders import train_loader
+from guidedattn.errors import ConfigError, DataError
+from guidedattn.features import FeatureCache, FeatureDataset, HeadTraining, require_pooling_first
+from guidedattn.files import whole_file
+from guidedattn.jobs import quieten
+from guidedattn.study.options import build_data
+from guidedattn.study.plan import RUN_KEYS, Run, slug
+from guidedattn.study.predictions import judge_external, judge_split, save_maps
+
+
+def carry_out(words: Sequence[str], run: Run, folder: Path, trainer_options: dict[str, Any]) -> None:
+    """Do a run in a folder beside its place, which takes its name once everything in it is whole.
+
+    Args:
+        words: the command line, from which the data are built again.
+        run: what to do.
+        folder: of all runs.
+        trainer_options: more arguments of Lightning's `Trainer`.
+    """
+    quieten()  # importing Lightning gave it its voice back
+    part, started = folder / f".{run.name}.part", time.perf_counter()
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    part.mkdir(parents=True)
+    pl.seed_everything(run.seed, workers=True, verbose=False)
+    data, _ = build_data(words, run.image_size)
+    data.setup("fit")
+    model = _model(run, data, folder)
+    trainer = _trainer(run, part, trainer_options)
+    if run.stage == 1:
+        _train_head(model, data, run, trainer, FeatureCache(folder.parent / "features"))
+    else:
+        trainer.fit(model, data)
+    model = _best(model, trainer, run, part)
+    _keep_history(part)
+    found = _judge(model, words, run, part, trainer.strategy.root_device)
+    description = {key: getattr(run, key) for key in RUN_KEYS}
+    summary = {"settings": run.settings, **description, **found, "seconds": time.perf_counter() - started}
+    with whole_file(part / "run.json") as file:
+        json.dump(summary, file, indent=2)
+    part.rename(folder / run.name)
+
+
+def _model(run: Run, data: ImageDataModule, folder: Path) -> GuidedClassifier:
+    if data.multi_label:
+        raise ConfigError("a study judges one class per image; data.multi_label must be false")
+    start = None if run.start is None else folder / run.start / "best.ckpt"
+    names = {"num_classes": data.num_classes, "class_names": data.class_names}
+    return GuidedClassifier(**{**run.arguments, **names, "initial_weights": start})
+
+
+def _trainer(run: Run, part: Path, options: dict[str, Any]) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=run.training.epochs,
+        logger=CSVLogger(part, name="", version="log"),
+        callbacks=[
+            EarlyStopping("val/loss", patience=run.training.patience),
+            ModelCheckpoint(part, filename="best", monitor="val/loss", save_weights_only=True),
+            _Progress(part / "progress.json"),
+        ],
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
+
+
+def _train_head(
+    model: GuidedClassifier, data: ImageDataModule, run: Run, trainer: pl.Trainer, cache: FeatureCache
+) -> None:
+    device = trainer.strategy.root_device
+    val_batches = data.val_dataloader()
+    with torch.no_grad():
+        model.backbone.eval()
+        require_pooling_first(model.head, model.backbone(next(iter(val_batches))["image"]))
+    val_features, val_labels = cache.pooled(model.backbone, val_batches, device)
+    views = []
+    data.predict_split = "train"  # in order, and augmented as in training
+    for view in range(run.views if data.augment is not None else 1):
+        with torch.random.fork_rng():
+            torch.manual_seed(view)  # the same views for every body's repeats
+            features, labels = cache.pooled(model.backbone, data.predict_dataloader(), device)
+        views.append(features)
+    batch_size = data.batch_size
+    train = train_loader(FeatureDataset(views, labels), batch_size, 0, data.seed)
+    trainer.fit(
+        HeadTraining(model), train, DataLoader(FeatureDataset([val_features], val_labels), batch_size)
+    )
+
+
+def _best(model: GuidedClassifier, trainer: pl.Trainer, run: Run, part: Path) -> GuidedClassifier:
+    """The weights of the epoch with the lowest validation loss, as a checkpoint of the whole classifier.
+
+    Raises:
+        DataError: the validation loss was never finite.
+    """
+    best = part / "best.ckpt"
+    if not best.is_file():
+        raise DataError(f"{run.name}: the validation loss was never finite; lower the learning rate")
+    if run.stage == 1:
+        load_weights(model, best, parts=("head.",))
+        trainer.strategy.connect(model)
+        trainer.save_checkpoint(best, weights_only=True)
+    return GuidedClassifier.load_from_checkpoint(best)
+
+
+def _keep_history(part: Path) -> None:
+    """One row per epoch, of what Lightning's logger wrote in two."""
+    log = pd.read_csv(part / "log" / "metrics.csv").groupby("epoch", as_index=False).first()
+    with whole_file(part / "history.csv") as file:
+        log.drop(columns="step").to_csv(file, index=False)
+    shutil.rmtree(part / "log")
+
+
+def _judge(
+    model: GuidedClassifier, words: Sequence[str], run: Run, part: Path, device: torch.device
+) -> dict[str, Any]:
+    """Write predictions on every set and maps of a few test images; returns what the body is."""
+    model.eval().to(device)
+    data, external = build_data(words, run.image_size)
+    data.augment = None
+    data.setup("fit")
+    accuracies = {
+        split: judge_split(model, data, split, part / "predictions" / f"{split}.csv", device)
+        for split in ("train", "val", "test")
+    }
+    for name, module in external.items():
+        judge_external(
+            model, module, data.class_names, part / "predictions" / f"external-{slug(name)}.csv", device
+        )
+    save_maps(model, data, part / "maps.npz", device)
+    with torch.no_grad():
+        shape = model.backbone(
+            torch.zeros(1, data.channels, data.image_size, data.image_size, device=device)
+        ).shape
+    parameters = sum(p.numel() for net in (model.backbone, model.head) for p in net.parameters())
+    body = getattr(model.backbone, "name", type(model.backbone).__name__)
+    return {
+        "val_accuracy": accuracies["val"],
+        "class_names": list(data.class_names),
+        "architecture": body,
+        "image_size": data.image_size,
+        "feature_map": list(shape[1:]),
+        "parameters": parameters,
+        "bytes": (part / "best.ckpt").stat().st_size,
+    }
+
+
+class _Progress(pl.Callback):
+    """Leaves the epoch in a file, for `status.json`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """One epoch more."""
+        with whole_file(self.path) as file:
+            json.dump({"epoch": trainer.current_epoch + 1, "of": trainer.max_epochs}, file)
