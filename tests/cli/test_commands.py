@@ -18,7 +18,7 @@ from guidedattn.data_cli import COMMANDS as DATA_COMMANDS
             "marker: no class Leter (did you mean Letter?)",
         ),
         (["study", "--outptu", "x"], "outptu: no such key (did you mean output?)"),
-        (["tune", "--trails", "2"], "trails: no such key (did you mean trials?)"),
+        (["tune", "--trails", "2"], "trails: no such key (did you mean trials"),
         (["data", "tabel"], "no command data 'tabel' (did you mean table?)"),
         (["data", "table", "--rot", "x"], "rot: no such key (did you mean root?)"),
         (["data", "build", "--root", "gone", "--output", "x.csv"], "gone: no such folder"),
