@@ -91,6 +91,7 @@ def test_data_knows_nothing_of_models(name):
         ("segmentation_models_pytorch", "guidedattn.masks.unet"),
         ("safetensors", "guidedattn.checkpoints"),
         ("matplotlib", "guidedattn.figures"),
+        ("filelock", "guidedattn.study.command"),
         ("onnxruntime", "guidedattn.study.onnx_model"),
         ("optuna", "guidedattn.tune"),
         ("statsmodels", "guidedattn.study.statistics"),

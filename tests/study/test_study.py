@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 
 from guidedattn.cli import main
 
@@ -126,6 +127,7 @@ def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_
     [
         ("arms: {both: {gat: {class_path: MultiplyGate}}}", "stage3 Net A both: .*gat"),
         ("bodies: {A: {backbone: {class_path: TimBackbone}}}", "stage1 A: .*TimBackbone"),
+        ("select: 0", "select: 1"),
         ("arms: {a b: {}, a/b: {}}", "two runs would be called stage3-Net_A-a_b-seed0"),
     ],
 )
@@ -136,6 +138,14 @@ def test_a_mistake_shows_before_anything_is_trained(config, tmp_path, capsys, wr
     assert re.search(message, error)
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_call_keeps_out_of_a_folder_in_work(config, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        assert main([*config, "out"]) == 2
+    assert "another call works in out" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 
 SLEEPER = """
