@@ -121,7 +121,8 @@ class Study:
         tick()
         options, folder = self.plan.options, self.plan.folder
         jobs = {name: (self.words, run, folder, dict(options.trainer)) for name, run in missing.items()}
-        errors = in_processes(carry_out, jobs, options.jobs, options.threads, tick) if jobs else {}
+        share = options.jobs, options.threads, options.gpus
+        errors = in_processes(carry_out, jobs, *share, tick) if jobs else {}
         self._write_status(runs, errors)
         if errors:
             name, error = next(iter(errors.items()))

@@ -153,7 +153,8 @@ def _judge(
         shape = model.backbone(
             torch.zeros(1, data.channels, data.image_size, data.image_size, device=device)
         ).shape
-    parameters = sum(p.numel() for net in (model.backbone, model.head) for p in net.parameters())
+    nets = (model.backbone, model.head)  # without the mask provider
+    state = [value for net in nets for value in net.state_dict().values()]
     body = getattr(model.backbone, "name", type(model.backbone).__name__)
     return {
         "val_accuracy": accuracies["val"],
@@ -161,8 +162,8 @@ def _judge(
         "architecture": body,
         "image_size": data.image_size,
         "feature_map": list(shape[1:]),
-        "parameters": parameters,
-        "bytes": (part / "best.ckpt").stat().st_size,
+        "parameters": sum(p.numel() for net in nets for p in net.parameters()),
+        "bytes": sum(value.numel() * value.element_size() for value in state),
     }
 
 

@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from guidedattn.cli import main
+from guidedattn.jobs import in_processes
 
 CONFIG = """
 data:
@@ -146,6 +147,24 @@ def test_a_second_call_keeps_out_of_a_folder_in_work(config, tmp_path, capsys):
         assert main([*config, "out"]) == 2
     assert "another call works in out" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+def tell_gpu(path):
+    time.sleep(0.5)  # so that both processes have something to do
+    path.write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+
+
+def fail_or_not(fails):
+    if fails:
+        raise ValueError("no luck")
+
+
+def test_gpus_are_dealt_out_and_a_failing_job_stops_no_other(tmp_path):
+    paths = [tmp_path / str(i) for i in range(6)]
+    assert in_processes(tell_gpu, {path.name: [path] for path in paths}, 2, gpus=["3", "5"]) == {}
+    assert {path.read_text() for path in paths} == {"3", "5"}
+    errors = in_processes(fail_or_not, {"a": [True], "b": [False], "c": [True]})
+    assert {name: str(error) for name, error in errors.items()} == {"a": "no luck", "c": "no luck"}
 
 
 SLEEPER = """
