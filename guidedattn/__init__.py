@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from guidedattn.data import MaskedImageDataModule as MaskedImageDataModule
     from guidedattn.data import PhantomDataModule as PhantomDataModule
     from guidedattn.guidance import Guidance as Guidance
+    from guidedattn.mask_cache import MaskCache as MaskCache
     from guidedattn.segmenter import MaskSegmenter as MaskSegmenter
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ _HOMES = {
     "Component": "guidedattn.component",
     "Guidance": "guidedattn.guidance",
     "GuidedClassifier": "guidedattn.classifier",
+    "MaskCache": "guidedattn.mask_cache",
     "MaskSegmenter": "guidedattn.segmenter",
     "MaskedImageDataModule": "guidedattn.data",
     "PhantomDataModule": "guidedattn.data",

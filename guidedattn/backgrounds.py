@@ -6,9 +6,9 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tvf
 
 from guidedattn.component import Component
+from guidedattn.guidance import resize
 
 __all__ = ["Background", "BlurredBackground", "ConstantBackground", "ForeignBackground", "NoiseBackground"]
 
@@ -43,22 +43,20 @@ class ForeignBackground(Background):
 
 
 class BlurredBackground(Background):
-    """The image itself, blurred.
+    """The image itself, blurred: averaged over coarse cells and enlarged again.
 
     Args:
-        radius: standard deviation of the Gaussian, as a share of the image's height.
+        pixels: side of a cell.
     """
 
-    def __init__(self, radius: float = 0.1) -> None:
+    def __init__(self, pixels: int = 16) -> None:
         super().__init__()
-        self.radius = radius
+        self.pixels = pixels
 
     def fill(self, images: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """A Gaussian blur, cut at two standard deviations."""
-        sigma = self.radius * images.shape[-2]
-        side = min(2 * int(2 * sigma) + 1, 2 * min(images.shape[-2:]) - 1)
-        blurred: Tensor = tvf.gaussian_blur(images, [side, side], [sigma, sigma])
-        return blurred
+        """The blurred images."""
+        height, width = images.shape[-2:]
+        return resize(resize(images, (max(1, height // self.pixels), max(1, width // self.pixels))), images)
 
 
 class NoiseBackground(Background):

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from guidedattn.errors import CheckpointError, ConfigError
+from guidedattn.files import whole_path
 
 
 @contextmanager
@@ -46,6 +48,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path} is not a Lightning checkpoint: it has no state_dict")
     return checkpoint
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a safetensors file, and its metadata.
+
+    Raises:
+        CheckpointError: no such file, or truncated.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"weights file {path} does not exist")
+    with reading(path, "weights file"), safe_open(path, framework="pt") as file:
+        return load_file(path), file.metadata() or {}
+
+
+def write_safetensors(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and metadata; the file appears when it is complete."""
+    with whole_path(Path(path)) as part:
+        save_file({key: value.contiguous() for key, value in state.items()}, part, metadata)
 
 
 def load_network(net: nn.Module, path: str | Path, name: str) -> None:

@@ -57,6 +57,8 @@ class GuidedClassifier(pl.LightningModule):
         criterion: logits and target to a scalar; cross-entropy by default, binary if `multi_label`.
         multi_label: targets are `[B, K]` multi-hot instead of `[B]` indices.
         freeze_backbone: train the head only (the paper's stage I); the backbone stays in eval mode.
+        robustness: when testing, also measure pointing game and IoU of the maps, and the prediction with the
+            outside of the mask swapped, blurred and removed (see `guidedattn.metrics.MEANING`).
         initial_weights: start from the weights of this checkpoint of a `GuidedClassifier` (stage II from I,
             III from II), as far as names and shapes agree in backbone and head.
         class_names: for logs and tables; by default the data module's, or numbers.
@@ -81,6 +83,7 @@ class GuidedClassifier(pl.LightningModule):
         criterion: nn.Module | None = None,
         multi_label: bool = False,
         freeze_backbone: bool = False,
+        robustness: bool = False,
         initial_weights: str | Path | None = None,
         class_names: Sequence[str] | None = None,
         optimizer: OptimizerCallable = PAPER_OPTIMIZER,
@@ -90,6 +93,7 @@ class GuidedClassifier(pl.LightningModule):
         self.num_classes = num_classes
         self.multi_label = multi_label
         self.freeze_backbone = freeze_backbone
+        self.robustness = robustness
         self.class_names = tuple(class_names or ())
         self.backbone = build(backbone, Backbone)
         self.head = build(head, Head)
@@ -106,6 +110,7 @@ class GuidedClassifier(pl.LightningModule):
         self.optimizer = build_callable(optimizer, Optimizer)
         self.lr_scheduler = None if lr_scheduler is None else build_callable(lr_scheduler, LRScheduler)
         self.head.attach(self.backbone.channels, num_classes)
+        self.explainer.attach(self.backbone)
         if freeze_backbone:
             self.backbone.requires_grad_(False).eval()  # Lightning trains in the mode that it finds
         if initial_weights is not None:
@@ -121,6 +126,7 @@ class GuidedClassifier(pl.LightningModule):
             "attention_losses": [describe(loss) for loss in self.attention_losses],
             "multi_label": self.multi_label,
             "freeze_backbone": self.freeze_backbone,
+            "robustness": self.robustness,
             "class_names": list(self.class_names) or None,
             "optimizer": describe(self.optimizer),
             "lr_scheduler": describe(self.lr_scheduler),
@@ -154,7 +160,8 @@ class GuidedClassifier(pl.LightningModule):
         """
         images: Tensor = batch["image"]
         mask, has_mask = self.mask_provider(images, batch)
-        features = self._features(images, mask, has_mask)
+        with self.explainer.watch(self.backbone) as inner:
+            features = self._features(images, mask, has_mask)
         if torch.is_grad_enabled() and not features.requires_grad:
             features.requires_grad_()  # a frozen backbone: the map still depends on the head
         logits = self._score(features, mask, has_mask)
@@ -174,6 +181,8 @@ class GuidedClassifier(pl.LightningModule):
             explainer=self.explainer,
             score=lambda features: self._score(features, mask, has_mask),
             rescore=lambda images: self._rescore(images, mask, has_mask),
+            inner=inner,
+            trace=lambda: self._trace(images, mask, has_mask),
         )
 
     def _features(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
@@ -182,20 +191,25 @@ class GuidedClassifier(pl.LightningModule):
         return features.float() if torch.is_autocast_enabled(images.device.type) else features
 
     def _score(self, features: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
-        if mask.is_inference() and not torch.is_inference_mode_enabled():
-            mask, has_mask = mask.clone(), has_mask.clone()
+        mask, has_mask = _plain(mask), _plain(has_mask)
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(self.gate(features, mask, has_mask))
         return logits
 
     def _rescore(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
-        """The second pass of attention mining; running statistics go to copies and are dropped."""
+        """A second pass over the first images of the batch; running statistics go to copies, then away."""
+        mask, has_mask = _plain(mask[: len(images)]), _plain(has_mask[: len(images)])
         images = self.input_gate(images, mask, has_mask)
         features = _without_buffer_updates(self.backbone, images)
         if torch.is_autocast_enabled(images.device.type):
             features = features.float()
         with torch.autocast(features.device.type, enabled=False):
             return _without_buffer_updates(self.head, self.gate(features, mask, has_mask))
+
+    def _trace(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        with self.explainer.watch(self.backbone) as inner:
+            logits = self._rescore(_plain(images), mask, has_mask)
+        return inner, logits
 
     # Steps --------------------------------------------------------------------------------------------
 
@@ -296,7 +310,12 @@ class GuidedClassifier(pl.LightningModule):
             setattr(
                 self,
                 f"{name}_metrics",
-                StageMetrics(self.class_names, self.multi_label, tuple(self._named_losses())),
+                StageMetrics(
+                    self.class_names,
+                    self.multi_label,
+                    tuple(self._named_losses()),
+                    robustness=self.robustness and name == "test",
+                ),
             )
 
     def train(self, mode: bool = True) -> Self:
@@ -318,6 +337,11 @@ def _without_buffer_updates(module: nn.Module, inputs: Tensor) -> Tensor:
         return cast("Tensor", module(inputs))
     copies = {name: buffer.clone() for name, buffer in module.named_buffers()}
     return cast("Tensor", functional_call(module, copies, (inputs,)))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A tensor that autograd may keep, also if it was made under inference mode."""
+    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
 
 
 def _check_finite(images: Tensor, logits: Tensor, batch: Mapping[str, Any]) -> None:

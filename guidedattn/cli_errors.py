@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import torch
@@ -12,19 +12,41 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.loggers import Logger
 
 from guidedattn.component import Component, import_object
+from guidedattn.data.markers import Marker
 from guidedattn.data.sources import Source
 from guidedattn.errors import ConfigError, near
 
 MAX_LINES = 4
 _FAMILIES = (
-    Component, pl.LightningModule, pl.LightningDataModule, pl.Callback, Logger, Source, torch.optim.Optimizer,
-    torch.optim.lr_scheduler.LRScheduler,
+    Component, pl.LightningModule, pl.LightningDataModule, pl.Callback, Logger, Marker, Source,
+    torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler,
 )  # fmt: skip
 _NOISE = re.compile(
     r"^\s*$|either not accessible or invalid$|Does not validate against any|^\s*(Subtypes|Errors|Given value)"
     r"|Expected a <class 'NoneType'>|Expected a valid Callable|Not a valid subclass of"
     r"|Subclass types expect one of|- a (class path|dict) "
 )
+
+
+class ShortParser(ArgumentParser):
+    """A parser that says what is wrong in a few lines, without the page of usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what the command line prints.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{shorten(message, option_names(self))}; see {self.prog} --help") from ex
+
+
+def option_names(parser: ArgumentParser) -> list[str]:
+    """Names of the options that a parser has, without dashes."""
+    names = [name for action in parser._actions for name in action.option_strings]
+    return [name.removeprefix("--") for name in names if not name.endswith(("+", ".help"))]
 
 
 def shorten(message: str, options: Sequence[str], configs: Sequence[Any] = ()) -> str:

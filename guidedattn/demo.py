@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
 import torch
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,6 +22,7 @@ from torchvision.transforms import v2
 from guidedattn.backbones import TimmBackbone
 from guidedattn.callbacks import versions
 from guidedattn.classifier import GuidedClassifier
+from guidedattn.cli_errors import ShortParser
 from guidedattn.component import default
 from guidedattn.data import PhantomDataModule
 from guidedattn.errors import ConfigError
@@ -30,7 +30,7 @@ from guidedattn.figures import save_sheet
 from guidedattn.files import whole_file
 from guidedattn.gates import BackgroundGate, FeatureGate, MultiplyGate
 from guidedattn.heads import LinearHead
-from guidedattn.losses import AttentionLoss, ForegroundOnly
+from guidedattn.losses import AttentionLoss
 from guidedattn.metrics import reliance
 from guidedattn.shortcut.measure import measure
 
@@ -55,7 +55,7 @@ class Demo:
         batch_size: phantoms per step.
         learning_rate: peak of AdamW's one-cycle schedule.
         gate: direct guidance of the guided classifier.
-        input_gate: what happens to its images.
+        input_gate: what happens to its images: half of them get the outside of another in training.
         attention_losses: indirect guidance of the guided classifier.
     """
 
@@ -75,7 +75,7 @@ class Demo:
         learning_rate: float = 8e-3,
         gate: FeatureGate = default(MultiplyGate),
         input_gate: FeatureGate = default(BackgroundGate),
-        attention_losses: Sequence[AttentionLoss] = (default(ForegroundOnly),),
+        attention_losses: Sequence[AttentionLoss] = (),
     ) -> None:
         if (output / "metrics.json").exists() and not overwrite:
             raise ConfigError(f"{output} holds an earlier demo: choose another --output, or --overwrite true")
@@ -216,7 +216,7 @@ class _Bar(pl.Callback):
 
 def run(words: Sequence[str]) -> None:
     """Run the demo, print its table and leave its results in the output folder."""
-    parser = ArgumentParser(prog="guidedattn demo", description=__doc__)
+    parser = ShortParser(prog="guidedattn demo", description=__doc__)
     parser.add_argument("--config", action="config", help="settings of an earlier demo, to run it again")
     parser.add_class_arguments(Demo)
     settings = parser.parse_args(list(words[1:]))

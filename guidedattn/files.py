@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+from uuid import uuid4
 
 
 @contextmanager
 def whole_path(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes its name once the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Processes on several machines, which may share a folder, may share a process id.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
     try:
         yield part
         part.replace(path)
@@ -25,7 +27,7 @@ def whole_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
     """Open a text file for writing that appears under its name only once it is complete."""
-    with whole_path(path) as part, part.open("w", newline="") as file:
+    with whole_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         yield file
 
 

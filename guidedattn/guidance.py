@@ -5,7 +5,8 @@ Shapes: B samples, C image channels, H x W pixels, D feature channels, h x w cel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 EPS = 1e-8
 """Keeps float32 divisions finite; a map whose range is not above it is called dead."""
@@ -34,7 +36,10 @@ class Guidance:
         logits: `[B, K]`.
         explainer: computes `attention_for`.
         score: features to logits: gate and head, on this batch's masks.
-        rescore: images to logits: the whole network once more, leaving every buffer as it was.
+        rescore: images to logits: the whole network once more, leaving every buffer as it was; images
+            `[n, C, h, w]` of any size stand for the first n of the batch.
+        inner: outputs of the modules inside the backbone that the explainer asked for, by name.
+        trace: one more pass over the images: its `inner`, and its logits.
     """
 
     images: Tensor
@@ -48,6 +53,8 @@ class Guidance:
     explainer: Callable[[Guidance, Tensor], Tensor]
     score: Callable[[Tensor], Tensor]
     rescore: Callable[[Tensor], Tensor]
+    inner: Mapping[str, Tensor]
+    trace: Callable[[], tuple[Mapping[str, Tensor], Tensor]]
 
     @cached_property
     def attention(self) -> Tensor:
@@ -79,19 +86,32 @@ class Guidance:
         A single-label batch has one view, itself. With several labels, images with fewer are not `valid` in
         the later views; Eq. 5 and 7 of GAIN (Li et al. 2018) average an image's views.
         """
-        if not self.multi_label:
+        if self.multi_label:
+            yield from self._views
+        else:
             yield self
-            return
+
+    @cached_property
+    def _views(self) -> tuple[Guidance, ...]:
+        # Kept, so that several losses share their maps.
         counts = (self.target > 0.5).sum(1)
         order = (self.target > 0.5).to(torch.int8).argsort(dim=1, descending=True, stable=True)
-        for j in range(max(int(counts.max()), 1)):
-            yield replace(self, class_index=order[:, j], valid=self.valid & (counts > j))
+        number = max(int(counts.max()), 1)
+        return tuple(
+            replace(self, class_index=order[:, j], valid=self.valid & (counts > j)) for j in range(number)
+        )
 
     def as_tensors(self) -> dict[str, Tensor]:
         """Plain tensors, as `predict` returns them."""
         names = ("images", "target", "class_index", "mask", "has_mask", "features", "logits")
         tensors: dict[str, Any] = {name: getattr(self, name) for name in names}
         return {**tensors, "probabilities": self.probabilities, "attention": self.attention}
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Where a forward pass shall be differentiated twice: PyTorch's fused attention allows it only once."""
+    context: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return context
 
 
 def to_probabilities(logits: Tensor, multi_label: bool) -> Tensor:

@@ -22,10 +22,12 @@ from guidedattn import data as _data  # noqa: F401  short class names resolve fo
 from guidedattn.callbacks import PredictionWriter, RunRecord, holds_earlier_run
 from guidedattn.checkpoints import read_checkpoint
 from guidedattn.classifier import GuidedClassifier
-from guidedattn.cli_errors import shorten, words_as_config
+from guidedattn.cli_errors import option_names, shorten, words_as_config
 from guidedattn.component import import_object
 from guidedattn.data import PhantomDataModule
 from guidedattn.errors import CheckpointError, ConfigError, GuidedAttnError
+from guidedattn.mask_cache import MaskCache as _MaskCache  # noqa: F401  a short class name too
+from guidedattn.metrics import MEANING
 from guidedattn.segmenter import MaskSegmenter
 
 _DEFAULTS = {"model": {name: p.default for name, p in inspect.signature(GuidedClassifier).parameters.items()}}
@@ -40,10 +42,8 @@ class ShortErrorParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the gist of `message` with near matches and exit with 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
-        names = [name for action in parser._actions for name in action.option_strings]
-        options = [name.removeprefix("--") for name in names if not name.endswith(("+", ".help"))]
         configs = [_DEFAULTS, *self.config_files, words_as_config(self.words)]
-        print(f"guidedattn: error: {shorten(message, options, configs)}", file=sys.stderr)  # noqa: T201
+        print(f"guidedattn: error: {shorten(message, option_names(parser), configs)}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2)
 
 
@@ -92,6 +92,8 @@ class TrainingCLI(LightningCLI):
         self.model = (
             saved.load_from_checkpoint(options.ckpt_path) if saved else self._get(self.config_init, "model")
         )
+        if given is not None and isinstance(self.model, GuidedClassifier):
+            self.model.robustness = given.robustness  # what to measure is for this run to say
         self._add_configure_optimizers_method_to_model(self.subcommand)
         self.trainer = self.instantiate_trainer()
 
@@ -129,6 +131,13 @@ class TrainingCLI(LightningCLI):
                     f"checkpoint {path} belongs to another model than the config's"
                 ) from error
             raise
+
+    def after_test(self) -> None:
+        """Say what the instruments that ran prove, and what they do not."""
+        measured = {name.removeprefix("test/") for name in self.trainer.callback_metrics}
+        lines = [f"  {name}: {meaning}" for name, meaning in MEANING.items() if name in measured]
+        if lines and self.trainer.is_global_zero:
+            print("\n".join(["What the numbers mean:", *lines]))  # noqa: T201
 
     def before_instantiate_classes(self) -> None:
         """For `predict`: keep its own options away from the trainer, and refuse to overwrite early."""

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from guidedattn.arguments import model_arguments, with_value
 from guidedattn.classifier import GuidedClassifier
+from guidedattn.cli_errors import ShortParser
 from guidedattn.data import ImageDataModule
 from guidedattn.errors import ConfigError
 from guidedattn.files import whole_file
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 NAME = "guidedattn"
 
 
-def parser() -> ArgumentParser:
+def parser() -> ShortParser:
     """The options of the command.
 
     Raises:
         ConfigError: optuna is not installed.
     """
     optuna = _optuna()
-    options = ArgumentParser(prog="guidedattn tune", description=__doc__)
+    options = ShortParser(prog="guidedattn tune", description=__doc__)
     options.add_argument("--config", action="config", help="a YAML file of these options; may come twice")
     options.add_argument("--data", type=ImageDataModule, required=True, help="any data module")
     options.add_class_arguments(GuidedClassifier, "model", instantiate=False)

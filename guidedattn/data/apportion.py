@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from guidedattn.data.patients import Component
-from guidedattn.data.records import SPLITS
 
 Key = tuple[str, str]
 
 
-def apportion(components: Sequence[Component], fractions: Sequence[float]) -> list[str]:
+def apportion(components: Sequence[Component], shares: Mapping[str, float]) -> list[str]:
     """Choose a split for each component; one that has a split keeps it.
 
     Components are taken in their order, but first the ones that would overfill the smallest split and
@@ -22,19 +21,20 @@ def apportion(components: Sequence[Component], fractions: Sequence[float]) -> li
 
     Args:
         components: Whole patients, in the order that the seed gives.
-        fractions: Shares of train, val and test.
+        shares: The share of each split.
 
     Returns:
         The split of each component.
     """
-    share = {split: fraction for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0}
+    share = {split: fraction for split, fraction in shares.items() if fraction > 0}
+    weights = [_weights(component) for component in components]
     total: Counter[Key] = Counter()
-    for component in components:
-        total.update(_weights(component))
-    held: dict[str, Counter[Key]] = {split: Counter() for split in SPLITS}
+    for its in weights:
+        total.update(its)
+    held: dict[str, Counter[Key]] = {split: Counter() for split in shares}
     chosen = {i: component.split for i, component in enumerate(components) if component.split}
     for i, split in chosen.items():
-        held[split].update(_weights(components[i]))
+        held[split].update(weights[i])
 
     def is_large(i: int) -> bool:
         limit = min(share.values())
@@ -42,9 +42,8 @@ def apportion(components: Sequence[Component], fractions: Sequence[float]) -> li
 
     free = [i for i in range(len(components)) if i not in chosen]
     for i in sorted(free, key=lambda i: (not is_large(i), len(components[i].members) == 1, i)):
-        weights = _weights(components[i])
-        chosen[i] = max(share, key=lambda split: _gain(weights, share[split], total, held[split]))
-        held[chosen[i]].update(weights)
+        chosen[i] = max(share, key=lambda split: _gain(weights[i], share[split], total, held[split]))
+        held[chosen[i]].update(weights[i])
     _fill_gaps(components, free, chosen, list(share))
     return [chosen[i] for i in range(len(components))]
 
@@ -68,7 +67,7 @@ def _fill_gaps(
     components: Sequence[Component], free: Sequence[int], chosen: dict[int, str], splits: Sequence[str]
 ) -> None:
     """Move single components so that each class occurs in each split, where there are enough of them."""
-    held = {split: Counter[str]() for split in SPLITS}
+    held: dict[str, Counter[str]] = defaultdict(Counter)
     for i, split in chosen.items():
         held[split].update(components[i].classes)
     for name in sorted({name for component in components for name in component.classes}):

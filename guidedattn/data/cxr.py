@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from torch import nn
 
-from guidedattn.data.labels import FRONTAL, PAPER_LABELS, LabelMap, keep_frontal, read_label_map
-from guidedattn.data.listing import drop_missing, map_labels, merge_rows, read_sources
+from guidedattn.data.collection import Collection
+from guidedattn.data.labels import FRONTAL, PAPER_LABELS, LabelMap, read_label_map
 from guidedattn.data.module import ImageDataModule, SplitName
 from guidedattn.data.records import Record
 from guidedattn.data.report import Report
-from guidedattn.data.sources import Source, find_sources
+from guidedattn.data.sources import Source
 from guidedattn.data.splits import Splitter
-from guidedattn.errors import DataError
 
 
 class CXRDataModule(ImageDataModule):
     """Frontal chest X-rays from several public collections under one set of labels.
 
     Args:
-        root: The folder that holds the collections, at any depth.
+        root: The folder that holds the collections, at any depth; or a manifest (CSV), whose splits stay.
         sources: The collections to read; without it the known ones below `root`.
         label_map: From a native finding to its class, as a dict or as a CSV file with the columns
             `finding` and `class`; without it the paper's Normal, Pneumonia and COVID-19. A finding that
@@ -42,6 +39,8 @@ class CXRDataModule(ImageDataModule):
         predict_split: The split that `predict` runs on.
         bits: Significant bits of 16-bit files.
         max_pixels: Larger images are refused before they are decoded.
+        cache: Folder that keeps the resized images and masks, so that each file is decoded once.
+        scale_masks: Whether a mask of another size but of its image's shape is scaled, not refused.
     """
 
     def __init__(
@@ -62,6 +61,8 @@ class CXRDataModule(ImageDataModule):
         predict_split: SplitName = "test",
         bits: int = 16,
         max_pixels: int = 50_000_000,
+        cache: str | Path | None = None,
+        scale_masks: bool = False,
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -75,6 +76,8 @@ class CXRDataModule(ImageDataModule):
             predict_split=predict_split,
             bits=bits,
             max_pixels=max_pixels,
+            cache=cache,
+            scale_masks=scale_masks,
         )
         self.root, self.sources = Path(root), sources
         self.exclude, self.views = tuple(exclude), tuple(views)
@@ -88,28 +91,5 @@ class CXRDataModule(ImageDataModule):
 
     def list_records(self, report: Report) -> list[Record]:
         """List the frontal X-rays with a known label that are on disk."""
-        sources = find_sources(self.root) if self.sources is None else self.sources
-        records = self._not_excluded(read_sources(sources, report), report)
-        records = keep_frontal(records, self.views, report)
-        records = map_labels(records, self.label_map, report)
-        records = merge_rows(drop_missing(records, report), report)
-        if not records:
-            raise DataError(f"{self.root}: no image to use\n{report}")
-        return records
-
-    def _not_excluded(self, records: Sequence[Record], report: Report) -> list[Record]:
-        kept, used = [], set()
-        for record in records:
-            path = record.path
-            name = (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
-            pattern = next((pattern for pattern in self.exclude if fnmatchcase(name, pattern)), None)
-            if pattern is None:
-                kept.append(record)
-            else:
-                used.add(pattern)
-                report.drop(f"excluded by {pattern}", record)
-        for pattern in self.exclude:
-            if pattern not in used:
-                report.note(f"exclude pattern {pattern} matches nothing")
-                warnings.warn(f"exclude pattern {pattern!r} matches nothing below {self.root}", stacklevel=2)
-        return kept
+        collection = Collection(self.root, self.label_map, self.sources, self.exclude, self.views)
+        return collection.records(report)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision import tv_tensors
 
+from guidedattn.data.base import ImageDataset, Transform
+from guidedattn.data.cache import Digest, TensorCache
 from guidedattn.data.images import MAX_PIXELS, read_image, read_mask, squash
+from guidedattn.data.paths import AnyPath
 from guidedattn.data.records import Record
 from guidedattn.errors import ConfigError, DataError, near
-
-Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class SampleError(DataError):
@@ -34,7 +32,7 @@ class SampleError(DataError):
         super().__init__(message)
 
 
-class MaskedImageDataset(Dataset[dict[str, Any]]):
+class MaskedImageDataset(ImageDataset):
     """Images, labels and masks as plain tensors that the default collate function takes.
 
     A sample is a dict of
@@ -56,6 +54,8 @@ class MaskedImageDataset(Dataset[dict[str, Any]]):
         multi_label: Whether a record may have several classes (or none).
         bits: Significant bits of 16-bit files.
         max_pixels: Larger images are refused before they are decoded.
+        cache: Keeps the resized images and masks, so that each file is decoded once.
+        scale_masks: Whether a mask of another size but of its image's shape is scaled, not refused.
 
     Raises:
         DataError: A record has a label that is not a class, or several without `multi_label`; and from
@@ -72,10 +72,14 @@ class MaskedImageDataset(Dataset[dict[str, Any]]):
         multi_label: bool = False,
         bits: int = 16,
         max_pixels: int = MAX_PIXELS,
+        cache: TensorCache | None = None,
+        scale_masks: bool = False,
     ) -> None:
         self.class_names = tuple(class_names)
         self.image_size, self.channels, self.transform = image_size, channels, transform
         self.multi_label, self.bits, self.max_pixels = multi_label, bits, max_pixels
+        self.cache = cache
+        self.scale_masks = scale_masks
         # Packed arrays, not a list of objects: forked workers then share the memory.
         self._paths = _pack([record.path for record in records])
         self._masks = _pack([record.mask for record in records])
@@ -86,50 +90,82 @@ class MaskedImageDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return the sample at `index`."""
-        path = os.fsdecode(self._paths[index])
-        mask_path = os.fsdecode(self._masks[index])
         try:
-            image = read_image(path, self.channels, self.bits, self.max_pixels)
-            mask = self._read_mask(mask_path, path, image)
+            pixels = self.pixels(index)
         except DataError as error:
             raise SampleError(str(error)) from None
-        has_mask = mask is not None
-        image, mask = self._transformed(
-            squash(image, self.image_size),
-            self._empty_mask() if mask is None else squash(mask, self.image_size),
-        )
         return {
-            "image": image,
+            **pixels,
             "label": torch.tensor(self._labels[index]),
-            "mask": mask,
-            "has_mask": has_mask,
             "index": index,
-            "path": path,
+            "path": self.path(index),
         }
 
-    def _read_mask(self, mask_path: str, path: str, image: Tensor) -> Tensor | None:
-        if not mask_path:
-            return None
-        height, width = image.shape[-2:]
+    def path(self, index: int) -> str:
+        """Return the path of the image at `index`."""
+        return os.fsdecode(self._paths[index])
+
+    def origin(self, index: int, digest: Digest) -> tuple[Any, ...]:
+        """Return what the pixels of the image at `index` depend on: its file's contents and the settings.
+
+        Raises:
+            SampleError: The file cannot be read.
+        """
+        path = self.path(index)
         try:
-            mask = read_mask(mask_path, (height, width), self.max_pixels)
-        except DataError as error:
-            raise DataError(f"{error} (mask of {path})") from None
-        if mask.numpy().any():
-            return mask
+            return (digest(path), self.image_size, self.channels, self.bits)
+        except OSError as error:
+            raise SampleError(f"{path}: {error.strerror or error}") from None
+
+    def read(self, index: int, with_mask: bool = True) -> tuple[Tensor, Tensor | None]:
+        """Return image `[C, S, S]` and mask `[1, S, S]` at `index` as they are before the transform."""
+        path = self.path(index)
+        mask_path = os.fsdecode(self._masks[index]) if with_mask else ""
+        if self.cache is None:
+            image, mask = self._decode(path, mask_path)
+        else:
+            image, mask = self._cached(self.cache, path, mask_path)
+        if mask is None or mask.numpy().any():
+            return image, mask
         warnings.warn(
             f"{mask_path}: the mask is empty, so {path} counts as an image without one", stacklevel=2
         )
-        return None
+        return image, None
 
-    def _empty_mask(self) -> Tensor:
-        return torch.from_numpy(np.zeros((1, self.image_size, self.image_size), dtype=np.float32))
-
-    def _transformed(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        if self.transform is None:
+    def _cached(self, cache: TensorCache, path: str, mask_path: str) -> tuple[Tensor, Tensor | None]:
+        files = [file for file in (path, mask_path) if file]
+        try:
+            digests = [cache.digest(file) for file in files]
+        except OSError:
+            return self._decode(path, mask_path)  # which says what is wrong with the file
+        size = self.image_size
+        image_origin = ("image", digests[0], size, self.channels, self.bits)
+        # With the image's digest: a mask must have its size.
+        mask_origin = (
+            "mask",
+            *digests,
+            size,
+            self.scale_masks,
+        )
+        image = cache.read(image_origin, (self.channels, size, size))
+        mask = cache.read(mask_origin, (1, size, size)) if mask_path else None
+        if image is not None and (mask is not None or not mask_path):
             return image, mask
-        moved = self.transform({"image": tv_tensors.Image(image), "mask": tv_tensors.Mask(mask)})
-        return moved["image"].as_subclass(Tensor), moved["mask"].as_subclass(Tensor)
+        image, mask = self._decode(path, mask_path)
+        if [cache.digest(file) for file in files] != digests:
+            return image, mask  # a file changed under our hands: nothing to keep
+        return cache.write(image_origin, image), None if mask is None else cache.write(mask_origin, mask)
+
+    def _decode(self, path: str, mask_path: str) -> tuple[Tensor, Tensor | None]:
+        image = read_image(path, self.channels, self.bits, self.max_pixels)
+        if not mask_path:
+            return squash(image, self.image_size), None
+        height, width = image.shape[-2:]
+        try:
+            mask = read_mask(mask_path, (height, width), self.max_pixels, self.scale_masks)
+        except DataError as error:
+            raise DataError(f"{error} (mask of {path})") from None
+        return squash(image, self.image_size), squash(mask, self.image_size)
 
     def _encode(self, records: Sequence[Record]) -> Any:
         number = {name: k for k, name in enumerate(self.class_names)}
@@ -154,5 +190,5 @@ class MaskedImageDataset(Dataset[dict[str, Any]]):
         return encoded
 
 
-def _pack(paths: Sequence[Path | None]) -> Any:
+def _pack(paths: Sequence[AnyPath | None]) -> Any:
     return np.array([b"" if path is None else os.fsencode(path) for path in paths], dtype=np.bytes_)

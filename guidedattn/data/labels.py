@@ -12,62 +12,6 @@ from guidedattn.errors import DataError
 
 CLASSES = ("Normal", "Pneumonia", "COVID-19")
 
-FINDINGS: dict[str, tuple[str, ...]] = {
-    "Normal": ("Normal", "No Finding", "No Findings", "Healthy"),
-    "Pneumonia": (
-        "Pneumonia",
-        # viral, other than the coronaviruses
-        "Viral Pneumonia",
-        "Pneumonia/Viral",
-        "Influenza",
-        "Pneumonia/Viral/Influenza",
-        "Pneumonia/Viral/Influenza/H1N1",
-        "Varicella",
-        "Pneumonia/Viral/Varicella",
-        "Herpes",
-        "Pneumonia/Viral/Herpes",
-        # bacterial
-        "Bacterial",
-        "Bacterial Pneumonia",
-        "Pneumonia/Bacterial",
-        "Streptococcus",
-        "Pneumonia/Bacterial/Streptococcus",
-        "Klebsiella",
-        "Pneumonia/Bacterial/Klebsiella",
-        "Legionella",
-        "Pneumonia/Bacterial/Legionella",
-        "E.Coli",
-        "Pneumonia/Bacterial/E.Coli",
-        "Chlamydophila",
-        "Pneumonia/Bacterial/Chlamydophila",
-        "Mycoplasma Bacterial Pneumonia",
-        "Pneumonia/Bacterial/Mycoplasma",
-        "Nocardia",
-        "Pneumonia/Bacterial/Nocardia",
-        "Staphylococcus",
-        "Pneumonia/Bacterial/Staphylococcus",
-        "Pneumonia/Bacterial/Staphylococcus/MRSA",
-    ),
-    "COVID-19": (
-        "COVID-19",
-        "COVID-19, ARDS",
-        "COVID-19 (ARDS)",
-        "COVID",
-        "Pneumonia/Viral/COVID-19",
-        "SARS",
-        "Pneumonia/Viral/SARS",
-        "MERS",
-        "MERS-CoV",
-        "Pneumonia/Viral/MERS-CoV",
-    ),
-}
-"""The paper's classes and the findings that count as each (section 2).
-
-Fungal and lipoid pneumonia, tuberculosis and ARDS alone belong to no class.
-"""
-
-PAPER_LABELS: dict[str, str] = {word: name for name, words in FINDINGS.items() for word in words}
-
 FRONTAL = ("AP", "AP Supine", "AP erect", "PA")
 """Views that pass; an empty view passes as well, or the paper's counts cannot be met."""
 
@@ -102,6 +46,13 @@ def read_label_map(path: str | Path) -> dict[str, str]:
     if not label_map:
         raise DataError(f"{path}: the label map is empty")
     return label_map
+
+
+PAPER_LABELS: dict[str, str] = read_label_map(Path(__file__).with_name("paper_labels.csv"))
+"""The paper's classes and the findings that count as each (section 2), from `paper_labels.csv`.
+
+Fungal and lipoid pneumonia, tuberculosis and ARDS alone belong to no class.
+"""
 
 
 class LabelMap:

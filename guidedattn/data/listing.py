@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from guidedattn.data.labels import LabelMap
+from guidedattn.data.paths import AnyPath, RemotePath, mask_file
 from guidedattn.data.records import SEPARATOR, Record, parts, union
 from guidedattn.data.report import Report
 from guidedattn.data.sources.base import Source
@@ -16,19 +16,54 @@ from guidedattn.errors import DataError
 def read_sources(sources: Sequence[Source], report: Report) -> list[Record]:
     """Return every row of the sources; two of one name are told apart by a number.
 
+    A source of masks adds no row: its masks go to the images of the other sources that have none.
+
     Raises:
         DataError: A source cannot be read.
     """
     records: list[Record] = []
     taken: set[str] = set()
     for source in sources:
+        if source.masks_only:
+            continue
         rows = list(source.records())
         for name in dict.fromkeys(record.source for record in rows):
             unique = next(n for n in _numbered(name) if n not in taken)
             taken.add(unique)
             report.listed[unique] = sum(record.source == name for record in rows)
+            if name == source.name and (counts := source.row_counts()):
+                report.native_rows[unique] = counts
             records += [replace(r, source=unique) if unique != name else r for r in rows if r.source == name]
-    return join_patients(records)
+        for remark in source.remarks():
+            report.note(remark)
+    return add_masks(join_patients(records), [source for source in sources if source.masks_only], report)
+
+
+def add_masks(records: list[Record], sources: Sequence[Source], report: Report) -> list[Record]:
+    """Give each record without a mask the one that a source of masks has for its file."""
+    if not sources:
+        return records
+    added: list[Record] = list(records)
+    for source in sources:
+        masks = {r.path: r.mask for r in source.records() if r.mask is not None and not r.excluded}
+        used = 0
+        for i, record in enumerate(added):
+            if record.mask is None and record.path in masks:
+                added[i] = replace(record, mask=masks[record.path])
+                used += 1
+        report.note(f"{source.name}: {len(masks)} films have a mask there, {used} listed films take it")
+    return added
+
+
+def drop_excluded(records: Iterable[Record], report: Report) -> list[Record]:
+    """Return the records that their source does not leave out itself."""
+    kept = []
+    for record in records:
+        if record.excluded:
+            report.drop(record.excluded, record)
+        else:
+            kept.append(record)
+    return kept
 
 
 def join_patients(records: Sequence[Record]) -> list[Record]:
@@ -37,7 +72,7 @@ def join_patients(records: Sequence[Record]) -> list[Record]:
     Two rows of one file under two ids say that both are one person. That holds for all images of both,
     so it is read from every row, before any is dropped.
     """
-    files: dict[tuple[str, Path], list[str]] = {}
+    files: dict[tuple[str, AnyPath], list[str]] = {}
     for record in records:
         files.setdefault((record.source, record.path), []).append(record.patient)
     aliases: dict[tuple[str, str], list[str]] = {}
@@ -64,22 +99,32 @@ def map_labels(records: Iterable[Record], label_map: LabelMap | None, report: Re
         elif name is None:
             report.drop(f"label {record.label!r} belongs to no class", record)
         else:
-            kept.append(replace(record, label=name))
+            kept.append(record if name == record.label else replace(record, label=name))
     return kept
 
 
 def drop_missing(records: Iterable[Record], report: Report) -> list[Record]:
-    """Return the records whose file is on disk; one whose mask is not stays as an image without mask."""
-    kept = []
+    """Return the records whose file is on disk; one whose mask is not stays as an image without mask.
+
+    URLs are taken on trust: asking for each would take a request per image.
+    """
+    kept, remote = [], 0
     for record in records:
-        if not record.path.is_file():
+        remote += isinstance(record.path, RemotePath)
+        if not _exists(record.path):
             report.miss(record)
-        elif record.mask is not None and not record.mask.is_file():
+        elif record.mask is not None and not _exists(mask_file(record.mask)):
             report.note("mask listed but not on disk, so the image counts as one without", [str(record.mask)])
             kept.append(replace(record, mask=None))
         else:
             kept.append(record)
+    if remote:
+        report.note(f"{remote} images are URLs, taken to exist; `guidedattn data verify` opens them")
     return kept
+
+
+def _exists(path: AnyPath) -> bool:
+    return isinstance(path, RemotePath) or path.is_file()
 
 
 def merge_rows(records: Iterable[Record], report: Report) -> list[Record]:
@@ -88,7 +133,7 @@ def merge_rows(records: Iterable[Record], report: Report) -> list[Record]:
     Raises:
         DataError: The rows of one file put it into two splits.
     """
-    rows: dict[Path, list[Record]] = {}
+    rows: dict[AnyPath, list[Record]] = {}
     for record in records:
         rows.setdefault(record.path, []).append(record)
     merged = []

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from guidedattn.data.images import draw_letter
 
 __all__ = ["BarCode", "Border", "FrameBrightness", "Letter", "Marker", "ScannerTexture"]
 
@@ -52,12 +53,8 @@ class Letter(Marker):
     def draw(self, image: Tensor, shown: int, rng: np.random.Generator) -> Tensor:
         """Lay the letter over the image."""
         rows, columns = _corner(image, self.size, self.size, rng)
-        side = rows.stop - rows.start
-        tile = Image.new("L", (side, side))
-        font = ImageFont.load_default(side)
         letter = self.letters[shown % len(self.letters)]
-        ImageDraw.Draw(tile).text((side / 2, side / 2), letter, fill=255, font=font, anchor="mm")
-        glyph = torch.from_numpy(np.asarray(tile, dtype=np.float32) / 255) * float(rng.uniform(0.75, 1))
+        glyph = draw_letter(letter, rows.stop - rows.start) * float(rng.uniform(0.75, 1))
         marked = image.clone()
         marked[:, rows, columns] = torch.maximum(marked[:, rows, columns], glyph)
         return marked

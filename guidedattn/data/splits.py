@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from guidedattn.data.apportion import apportion
-from guidedattn.data.patients import Component, components, identities
+from guidedattn.data.patients import components, identities
 from guidedattn.data.records import SPLITS, Record
 from guidedattn.errors import ConfigError, DataError
 
@@ -50,6 +50,34 @@ class ImageSplit(PatientSplit):
         return split_by_image(records, seed, self.fractions)
 
 
+class FoldSplit(Splitter):
+    """One of k cross-validation folds: patients whole, every source and class in its share.
+
+    The records are shared out into k parts, once for a seed. Fold i tests on part i, validates on the next
+    part and trains on the others, so that over the k folds each record is tested once.
+
+    Args:
+        folds: The number of parts, at least 3.
+        fold: Which one to test on, from 0.
+        by_image: Assign single images instead; leaks patients (see `split_by_image`).
+    """
+
+    def __init__(self, folds: int, fold: int, by_image: bool = False) -> None:
+        if folds < 3 or not 0 <= fold < folds:
+            raise ConfigError(
+                f"folds must be at least 3 and fold one of 0 to folds - 1, got {folds} and {fold}"
+            )
+        self.folds, self.fold, self.by_image = folds, fold, by_image
+
+    def __call__(self, records: Sequence[Record], seed: int) -> list[Record]:
+        """Return the records with `split` set.
+
+        Raises:
+            DataError: A record comes with a split, which folds cannot keep.
+        """
+        return split_by_fold(records, seed, self.folds, self.by_image)[self.fold]
+
+
 def split_by_patient(
     records: Sequence[Record], seed: int, fractions: Sequence[float] = FRACTIONS
 ) -> list[Record]:
@@ -65,7 +93,7 @@ def split_by_patient(
     Raises:
         DataError: The splits that records came with tear a patient apart, or are misspelt.
     """
-    return _split(records, components(records, seed), fractions, check=True)
+    return _split(records, seed, fractions, by_patient=True)
 
 
 def split_by_image(
@@ -76,7 +104,33 @@ def split_by_image(
     This leaks: images of one patient fall on both sides, and the network can recognise the patient.
     Use it only to repeat published numbers.
     """
-    return _split(records, components(records, seed, by_patient=False), fractions, check=False)
+    return _split(records, seed, fractions, by_patient=False)
+
+
+def split_by_fold(
+    records: Sequence[Record], seed: int, folds: int, by_image: bool = False
+) -> list[list[Record]]:
+    """Return the records once per fold, with `split` set (see `FoldSplit`).
+
+    Raises:
+        DataError: A record comes with a split.
+    """
+    given = next((record for record in records if record.split), None)
+    if given is not None:
+        raise DataError(
+            f"{given.path}: in the {given.split} split already; folds share out anew, so clear it"
+        )
+    whole = components(records, seed, by_patient=not by_image)
+    parts = apportion(whole, {str(part): 1 / folds for part in range(folds)})
+    number = {index: int(part) for c, part in zip(whole, parts, strict=True) for index in c.members}
+
+    def split(index: int, fold: int) -> str:
+        return {fold: "test", (fold + 1) % folds: "val"}.get(number[index], "train")
+
+    return [
+        [replace(record, split=split(index, fold)) for index, record in enumerate(records)]
+        for fold in range(folds)
+    ]
 
 
 def check_leaks(records: Iterable[Record]) -> None:
@@ -85,14 +139,14 @@ def check_leaks(records: Iterable[Record]) -> None:
     Raises:
         DataError: One does; the message names the ids.
     """
-    where: dict[str, set[str]] = defaultdict(set)
+    where: dict[str, str] = {}
+    torn: dict[str, set[str]] = defaultdict(set)
     for record in records:
-        if record.split:
-            for identity in identities(record):
-                where[identity].add(record.split)
-    leaks = [
-        f"{key} ({', '.join(sorted(splits))})" for key, splits in sorted(where.items()) if len(splits) > 1
-    ]
+        for identity in identities(record) if record.split else ():
+            first = where.setdefault(identity, record.split)
+            if first != record.split:
+                torn[identity] |= {first, record.split}
+    leaks = [f"{key} ({', '.join(sorted(splits))})" for key, splits in sorted(torn.items())]
     if leaks:
         more = f" and {len(leaks) - 10} more" if len(leaks) > 10 else ""
         raise DataError(f"{len(leaks)} in more than one split: {'; '.join(leaks[:10])}{more}")
@@ -129,18 +183,24 @@ def _checked(fractions: Sequence[float]) -> tuple[float, ...]:
 
 
 def _split(
-    records: Sequence[Record], whole: list[Component], fractions: Sequence[float], check: bool
+    records: Sequence[Record], seed: int, fractions: Sequence[float], by_patient: bool
 ) -> list[Record]:
+    shares = dict(zip(SPLITS, _checked(fractions), strict=True))
     known = {*SPLITS, ""}
     for record in records:
         if record.split not in known:
             raise DataError(f"{record.path}: split {record.split!r} is not one of {', '.join(SPLITS)}")
-    if check:
+    given = sum(bool(record.split) for record in records)
+    if by_patient and given:
         check_leaks(records)
+    if given == len(records):
+        return list(records)
     result = list(records)
-    for component, split in zip(whole, apportion(whole, _checked(fractions)), strict=True):
+    whole = components(records, seed, by_patient)
+    for component, split in zip(whole, apportion(whole, shares), strict=True):
         for index in component.members:
-            result[index] = replace(records[index], split=records[index].split or split)
-    if check:
+            if not records[index].split:
+                result[index] = replace(records[index], split=split)
+    if by_patient and given:  # two given splits may have met in one patient
         check_leaks(result)
     return result

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 
 from guidedattn.errors import ConfigError, near
 
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "table": ("guidedattn.data_cli.table", "count rows, images and files per source and class"),
+    "build": ("guidedattn.data_cli.build", "write a manifest with patients and copies whole in one split"),
+    "verify": ("guidedattn.data_cli.verify", "decode every image and mask, and list each bad row"),
+    "duplicates": ("guidedattn.data_cli.duplicates", "find the images that show one film"),
+    "masks": ("guidedattn.data_cli.masks", "write the masks of a provider, and a manifest with them"),
+    "sheet": ("guidedattn.data_cli.sheet", "draw films of a manifest with the outlines of their masks"),
+}
 
 
 def usage() -> str:

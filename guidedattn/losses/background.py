@@ -9,33 +9,38 @@ from torch import Tensor
 from guidedattn.backgrounds import Background, ForeignBackground
 from guidedattn.component import build, default
 from guidedattn.guidance import Guidance
-from guidedattn.losses.base import AttentionLoss
+from guidedattn.losses.schedules import Schedule
+from guidedattn.losses.second_pass import SecondPassLoss
 
 
-class _SecondLook(AttentionLoss):
+class _OtherOutside(SecondPassLoss):
     """Scores the images once more with another outside; reads no map, so none is computed.
 
     Args:
-        weight: factor in the total.
+        weight: number or schedule.
         background: what to put outside the mask.
+        fraction: share of the batch in the second pass.
+        scale: side of the images in the second pass.
     """
 
-    per_label = False
+    per_class = False
 
-    def __init__(self, weight: float = 1.0, background: Background = default(ForeignBackground)) -> None:
-        super().__init__(weight)
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        background: Background = default(ForeignBackground),
+        fraction: float = 1.0,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__(weight, fraction, scale)
         self.background = build(background, Background)
-
-    def counts(self, guidance: Guidance) -> Tensor:
-        """Every sample: there is no map that could be dead."""
-        return torch.ones_like(guidance.valid)
 
     def look(self, guidance: Guidance) -> Tensor:
         """Logits `[B, K]` of the images with another outside."""
-        return guidance.rescore(self.background(guidance.images, guidance.mask))
+        return self.second_pass(guidance, self.background(guidance.images, guidance.mask))
 
 
-class BackgroundConsistency(_SecondLook):
+class BackgroundConsistency(_OtherOutside):
     """KL(p(I) || p(I m + J (1 - m))): the prediction stays what it is when the outside changes.
 
     Several labels: the mean of their binary divergences. Costs a second forward and backward pass.
@@ -48,7 +53,7 @@ class BackgroundConsistency(_SecondLook):
         return F.kl_div(second, first, reduction="none", log_target=True).sum(-1).flatten(1).mean(1)
 
 
-class ForegroundOnly(_SecondLook):
+class ForegroundOnly(_OtherOutside):
     """Cross-entropy of the images with another outside: what is inside the mask must suffice.
 
     With a foreign outside it says more than `BackgroundConsistency`: a marker of another class's image now

@@ -12,6 +12,7 @@ from torch import Tensor
 from guidedattn.component import Component
 from guidedattn.errors import ConfigError
 from guidedattn.guidance import Guidance, is_dead
+from guidedattn.losses.schedules import Schedule
 
 
 class AttentionLoss(Component):
@@ -23,14 +24,19 @@ class AttentionLoss(Component):
     gives a zero that stays connected to the graph.
 
     Args:
-        weight: factor of this loss in the total (alpha or omega in GAIN, Eq. 6 and 8).
+        weight: factor of this loss in the total (alpha or omega in GAIN, Eq. 6 and 8): a number, or a
+            schedule. Where it is 0 nothing is computed.
+
+    Attributes:
+        needs_mask: whether `compute` reads the mask; images without one then do not count.
+        per_class: whether the value depends on the class looked at; if not, several labels cost no more
+            than one.
     """
 
     needs_mask: bool = True
-    per_label: bool = True
-    """Whether the value depends on the class that the map belongs to; else it is computed once per image."""
+    per_class: bool = True
 
-    def __init__(self, weight: float = 1.0) -> None:
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
         super().__init__()
         self.weight = weight
 
@@ -67,9 +73,12 @@ class AttentionLoss(Component):
         Raises:
             ConfigError: `compute` did not give one value per sample.
         """
+        weight = self.weight() if isinstance(self.weight, Schedule) else self.weight
         total = torch.zeros_like(guidance.logits[:, 0])
+        if weight == 0:
+            return 0 * guidance.logits[:, 0], torch.zeros_like(guidance.valid)
         number = torch.zeros_like(total)
-        for view in guidance.views() if self.per_label else (guidance,):
+        for view in guidance.views() if self.per_class else [guidance]:
             values = self.compute(view)
             if values.shape != total.shape:
                 raise ConfigError(
@@ -81,7 +90,7 @@ class AttentionLoss(Component):
                 counted = counted & view.has_mask
             total = total + torch.where(counted, values, torch.zeros_like(values))
             number = number + counted
-        return self.weight * total / number.clamp_min(1), number > 0
+        return weight * total / number.clamp_min(1), number > 0
 
     def _divisor(self, count: Tensor) -> Tensor:
         """Samples to average over; while training on several processes, their mean over the processes.

@@ -17,8 +17,14 @@ class MaskProvider(Component):
     """Base of the mask providers: `(images [B, C, H, W], batch) -> mask [B, 1, H, W]` in [0, 1].
 
     A subclass writes `provide`. The base runs it without gradient, keeps it in eval mode whatever the
-    classifier around it does, keeps its parameters out of training and checks what it gives.
+    classifier around it does, keeps its parameters out of training and checks what it gives. Where the
+    batch brings masks that this provider gave earlier (`mask_provided`, see `MaskCache`), those stand in.
     """
+
+    @property
+    def from_image_alone(self) -> bool:
+        """Whether masks depend on the image and nothing else, so that they may be kept; not unless said."""
+        return False
 
     @abstractmethod
     def provide(self, images: Tensor, batch: Mapping[str, Any]) -> Tensor:
@@ -40,14 +46,15 @@ class MaskProvider(Component):
             MaskError: wrong shape, values outside [0, 1] or NaN; names the provider and the first sample.
         """
         self.requires_grad_(False).eval()
-        masks = self.provide(images, batch).to(torch.float32)
+        kept = "mask_provided" in batch
+        masks = (batch["mask"] if kept else self.provide(images, batch)).to(torch.float32)
         expected = (len(images), 1, *images.shape[-2:])
         if masks.shape != expected:
             raise MaskError(
                 f"{type(self).__name__} gave masks of shape {list(masks.shape)} for images of "
                 f"{list(images.shape)}: expected {list(expected)}"
             )
-        available = self.available(images, batch)
+        available = batch["has_mask"] if kept else self.available(images, batch)
         low, high = masks.amin((1, 2, 3)), masks.amax((1, 2, 3))
         good = (low >= 0) & (high <= 1)  # NaN compares false
         if not bool((good | ~available).all()):

@@ -14,6 +14,8 @@ from guidedattn.masks.base import MaskProvider
 class FullMask(MaskProvider):
     """Everywhere: guidance that guides nothing, for comparison."""
 
+    from_image_alone = True
+
     def provide(self, images: Tensor, batch: Mapping[str, Any]) -> Tensor:  # noqa: ARG002
         """Ones."""
         return images.new_ones(len(images), 1, *images.shape[-2:])

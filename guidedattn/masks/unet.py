@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -9,10 +10,20 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guidedattn.checkpoints import load_entries, load_network, read_checkpoint
+from guidedattn.checkpoints import (
+    load_entries,
+    load_network,
+    read_checkpoint,
+    read_safetensors,
+    reading,
+    write_safetensors,
+)
 from guidedattn.errors import CheckpointError, ConfigError, near
 from guidedattn.guidance import resize
 from guidedattn.masks.base import MaskProvider
+from guidedattn.masks.parts import largest_parts
+
+_CONFIG = "guidedattn.unet"
 
 
 def create_unet(architecture: str, encoder: str, encoder_weights: str | Path | None = None) -> nn.Module:
@@ -53,16 +64,22 @@ class UNetMask(MaskProvider):
     """Masks from a trained segmentation network, frozen: the paper's lungs (section 3.2).
 
     Args:
-        weights: a checkpoint of `MaskSegmenter`; architecture, encoder and size are read from it. Without
-            it the network starts at random and the other arguments say what it is.
+        weights: a checkpoint of `MaskSegmenter`, or a `.safetensors` file that `save_weights` wrote;
+            architecture, encoder and size are read from it. Without it the network starts at random and
+            the other arguments say what it is.
         architecture: see `create_unet`.
         encoder: see `create_unet`.
         image_size: side of the square that the network sees; masks come back at the images' size.
         threshold: probability above which a pixel is inside; 0 keeps the probability itself.
+        largest: connected parts to keep, the largest ones; 2 for lungs, 0 for all. Where probabilities are
+            kept, the parts are those above one half, and the others become 0.
 
     Raises:
-        CheckpointError: `weights` cannot be read or is no checkpoint of a `MaskSegmenter`.
+        CheckpointError: `weights` cannot be read or is not of a `MaskSegmenter`.
+        ConfigError: `largest` is negative.
     """
+
+    from_image_alone = True
 
     def __init__(
         self,
@@ -71,23 +88,18 @@ class UNetMask(MaskProvider):
         encoder: str = "resnet18",
         image_size: int = 256,
         threshold: float = 0.5,
+        largest: int = 0,
     ) -> None:
         super().__init__()
+        if largest < 0:
+            raise ConfigError(f"largest must be at least 0, got {largest}")
         state: dict[str, Tensor] | None = None
         if weights is not None:
-            saved = read_checkpoint(weights)
-            settings = saved.get("hyper_parameters", {})
-            if not {"architecture", "encoder", "image_size"} <= settings.keys():
-                raise CheckpointError(f"{weights} is not a checkpoint of MaskSegmenter")
+            settings, state = _read_weights(weights)
             architecture, encoder = settings["architecture"], settings["encoder"]
             image_size = settings["image_size"]
-            state = {
-                key.removeprefix("net."): value
-                for key, value in saved["state_dict"].items()
-                if key.startswith("net.")
-            }
         self._network = {"architecture": architecture, "encoder": encoder, "image_size": image_size}
-        self.threshold = threshold
+        self.threshold, self.largest = threshold, largest
         self.image_size = image_size
         self.net = create_unet(architecture, encoder)
         if state is not None:
@@ -102,8 +114,34 @@ class UNetMask(MaskProvider):
     def provide(self, images: Tensor, batch: Mapping[str, Any]) -> Tensor:  # noqa: ARG002
         """Lung masks `[B, 1, H, W]` of images in [0, 1]."""
         logits = self.net(for_unet(images, self.image_size))
-        masks = resize(logits.float().sigmoid(), images)
-        return (masks > self.threshold).float() if self.threshold > 0 else masks.clamp(0, 1)
+        probabilities = resize(logits.float().sigmoid(), images).clamp(0, 1)
+        inside = probabilities > (self.threshold or 0.5)
+        if self.largest:
+            others = inside & ~largest_parts(inside, self.largest)
+            inside, probabilities = inside & ~others, probabilities.masked_fill(others, 0)
+        return inside.float() if self.threshold > 0 else probabilities
+
+    def save_weights(self, path: str | Path) -> None:
+        """Write a safetensors file that `weights` takes: the network's tensors and what they belong to."""
+        write_safetensors(path, self.net.state_dict(), {_CONFIG: json.dumps(self._network)})
+
+
+def _read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The settings of a network (architecture, encoder, image_size), and its tensors."""
+    if Path(path).suffix == ".safetensors":
+        state, metadata = read_safetensors(path)
+        if _CONFIG not in metadata:
+            raise CheckpointError(
+                f"{path} was not written by UNetMask.save_weights: it does not tell the network"
+            )
+        with reading(path, "weights file"):
+            return json.loads(metadata[_CONFIG]), state
+    saved = read_checkpoint(path)
+    settings = saved.get("hyper_parameters", {})
+    if not {"architecture", "encoder", "image_size"} <= settings.keys():
+        raise CheckpointError(f"{path} is not a checkpoint of MaskSegmenter")
+    entries = saved["state_dict"].items()
+    return settings, {key.removeprefix("net."): value for key, value in entries if key.startswith("net.")}
 
 
 def for_unet(images: Tensor, image_size: int) -> Tensor:

@@ -15,13 +15,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from guidedattn.arguments import model_arguments, with_value
 from guidedattn.callbacks import versions
 from guidedattn.classifier import GuidedClassifier
+from guidedattn.cli_errors import ShortParser
 from guidedattn.component import default
 from guidedattn.data import ImageDataModule
 from guidedattn.data.markers import Marker
@@ -32,15 +33,15 @@ from guidedattn.shortcut.report import save_figure, summarise, table, to_markdow
 from guidedattn.shortcut.runs import Bench, Run, carry_out, finished, settings_digest
 
 ALWAYS: dict[str, dict[str, Any]] = {
-    "ceiling": {},
+    "ceiling": {"planted": False},
     "inside only": {"input_gate": default(MultiplyGate)},
     "plain": {},
 }
 
 
-def parser() -> ArgumentParser:
+def parser() -> ShortParser:
     """The options of the command."""
-    options = ArgumentParser(prog="guidedattn shortcut", description=__doc__)
+    options = ShortParser(prog="guidedattn shortcut", description=__doc__)
     options.add_argument("--config", action="config", help="a YAML file of these options")
     options.add_argument("--data", type=ImageDataModule, required=True, help="single-label, with masks")
     options.add_argument("--marker", type=Marker, required=True, help="what is planted outside the masks")
@@ -50,7 +51,8 @@ def parser() -> ArgumentParser:
         "--recipes",
         type=dict,
         default={},
-        help="by name, arguments that differ; `tune` maps a dotted one to values, chosen on validation",
+        help="by name, arguments that differ; `tune` maps a dotted one to values, chosen on validation; "
+        "`planted: false` trains without the marker",
     )
     options.add_argument("--seeds", type=list[int], default=[0, 1, 2], help="one run each per recipe")
     options.add_argument("--epochs", type=int, default=5, help="passes over the training images")
@@ -77,8 +79,9 @@ class Benchmark:
             "probability": options.probability,
             "epochs": options.epochs,
         }
-        self.recipes = {**ALWAYS, **{name: dict(recipe) for name, recipe in options.recipes.items()}}
+        self.recipes = {name: dict(recipe) for name, recipe in {**ALWAYS, **options.recipes}.items()}
         self.tuned = {name: dict(recipe.pop("tune", {})) for name, recipe in self.recipes.items()}
+        self.planted = {name: bool(recipe.pop("planted", True)) for name, recipe in self.recipes.items()}
 
     def run_of(self, name: str, seed: int, value: Any = None) -> Run:
         """A recipe's run on one seed, with a value in the tuned place if there is one."""
@@ -86,7 +89,7 @@ class Benchmark:
         for key in self.tuned[name]:
             recipe, variant = with_value(recipe, key, value), f"{key.rpartition('.')[2]}={value:g}"
         arguments = model_arguments(f"recipe {name!r}", {**self.options.model.as_dict(), **recipe})
-        return Run(name, seed, arguments, "absent" if name == "ceiling" else "matched", variant)
+        return Run(name, seed, arguments, "matched" if self.planted[name] else "absent", variant)
 
     def first_runs(self) -> list[Run]:
         """Every seed of an untuned recipe, and every value of a tuned one on the first seed."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from guidedattn.classifier import GuidedClassifier
+from guidedattn.cli_errors import ShortParser
 from guidedattn.component import default
 from guidedattn.data import ImageDataModule
 from guidedattn.gates import BackgroundGate, MultiplyGate
@@ -46,9 +45,9 @@ class Stage:
     model: dict = field(default_factory=dict)  # type: ignore[type-arg]  # with them, jsonargparse adds defaults
 
 
-def parser() -> ArgumentParser:
+def parser() -> ShortParser:
     """The options of the command."""
-    options = ArgumentParser(prog="guidedattn study", description=DESCRIPTION)
+    options = ShortParser(prog="guidedattn study", description=DESCRIPTION)
     options.add_argument("--config", action="config", help="a YAML file of these options; may come twice")
     options.add_argument("--data", type=ImageDataModule, required=True, help="any single-label data module")
     options.add_argument(

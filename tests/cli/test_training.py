@@ -59,7 +59,7 @@ def test_fit_test_predict_and_rerun(here):
     assert [row["val/loss"] for row in first] == [row["val/loss"] for row in second]
 
 
-@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3", "gainext", "guided"])
 def test_each_stage_runs_alone_on_phantoms(here, stage):
     assert (
         main(["fit", "--config", str(CONFIGS / f"{stage}.yaml"), *SMALL, "--trainer.fast_dev_run", "true"])

@@ -99,6 +99,9 @@ def test_sources_are_found_at_any_depth_by_their_content(cxr_root: Path) -> None
         "ACCXRD": "Actualmed-COVID-chestxray-dataset",
         "FCCXRD": "Figure1-COVID-chestxray-dataset",
         "X-Ray-Image-DataSet": "X-Ray-Image-DataSet",
+        "RSNAPDD": "rsna",
+        "V7Labs": "v7",
+        "GeneralBlockchain": "generalblockchain",
     }
 
 

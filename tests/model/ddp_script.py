@@ -6,8 +6,9 @@ import sys
 import torch
 import torch.distributed as dist
 
+from guidedattn.explainers import GradCAM
 from guidedattn.gates import MultiplyGate
-from guidedattn.losses import AttentionMining, MaskAlignment
+from guidedattn.losses import AttentionMining, MaskAlignment, WarmUp
 from tests.conftest import make_batch, tiny_classifier
 
 
@@ -23,11 +24,18 @@ class Step(torch.nn.Module):
 
 
 def step(kind: str) -> Step:
-    """Stage III on a network with GroupNorm, or on a frozen one with BatchNorm; class 0 has a dead map."""
-    losses = [AttentionMining(), MaskAlignment(weight=5.0)]
-    frozen = kind == "frozen"
+    """Stage III on a network with GroupNorm, or on a frozen one with BatchNorm; class 0 has a dead map.
+
+    With maps of an inner layer, mining rests.
+    """
+    frozen, inner = kind == "frozen", kind == "inner layer"
+    losses = [AttentionMining(weight=WarmUp(delay=1) if inner else 1.0), MaskAlignment(weight=5.0)]
     model = tiny_classifier(
-        "batch" if frozen else "group", gate=MultiplyGate(), attention_losses=losses, freeze_backbone=frozen
+        "batch" if frozen else "group",
+        gate=MultiplyGate(),
+        attention_losses=losses,
+        freeze_backbone=frozen,
+        explainer=GradCAM(layer="module.2" if inner else None),
     )
     with torch.no_grad():
         model.head.net[-1].weight[0].zero_()

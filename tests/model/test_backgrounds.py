@@ -12,13 +12,14 @@ from guidedattn.backgrounds import (
     ForeignBackground,
     NoiseBackground,
 )
-from guidedattn.gates import MultiplyGate
+from guidedattn.component import build, describe
+from guidedattn.gates import BackgroundGate, MultiplyGate
 from guidedattn.losses import BackgroundConsistency, ForegroundOnly
 from tests.conftest import make_batch, tiny_classifier
 
 
 @pytest.mark.parametrize(
-    "background", [ForeignBackground(), BlurredBackground(), NoiseBackground(), ConstantBackground()]
+    "background", [ForeignBackground(), BlurredBackground(pixels=4), NoiseBackground(), ConstantBackground()]
 )
 def test_the_inside_stays_and_the_outside_is_another(background):
     batch = make_batch(size=5)
@@ -104,3 +105,25 @@ def test_a_prediction_that_reads_the_inside_only_has_nothing_to_mend():
     batch["has_mask"][:] = True
     model = tiny_classifier(input_gate=MultiplyGate()).eval()
     assert BackgroundConsistency()(model.guide(batch)).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_the_background_gate_changes_its_share_of_the_training_images_and_no_other():
+    images, masks = torch.rand(400, 1, 4, 4), torch.zeros(400, 1, 4, 4)
+    masks[:, :, :2] = 1
+    has_mask = torch.arange(400) % 2 == 0
+    gate = BackgroundGate(probability=0.25)
+    assert torch.equal(gate.eval()(images, masks, has_mask), images)
+    torch.manual_seed(0)
+    found = gate.train()(images, masks, has_mask)
+    assert torch.equal(found[:, :, :2], images[:, :, :2])
+    changed = (found != images).flatten(1).any(1)
+    assert not changed[~has_mask].any()
+    assert 0.15 < changed[has_mask].float().mean() < 0.35  # 200 draws at 0.25, three standard deviations
+    assert torch.equal(BackgroundGate(probability=0.0).train()(images, masks, has_mask), images)
+
+
+def test_a_gated_classifier_reloads_with_its_background(tmp_path):
+    model = tiny_classifier(input_gate=BackgroundGate(ConstantBackground(0.25), probability=0.75))
+    again = build(describe(model.input_gate), BackgroundGate)
+    assert again.probability == 0.75
+    assert again.background.value == 0.25

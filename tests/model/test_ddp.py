@@ -23,7 +23,7 @@ def free_port():
         return str(server.getsockname()[1])
 
 
-@pytest.mark.parametrize("kind", ["group", "frozen"])
+@pytest.mark.parametrize("kind", ["group", "frozen", "inner layer"])
 def test_gradients_equal_those_of_one_process_on_the_joined_batch(tmp_path, kind):
     """The processes differ in how many of their images have a mask and how many a dead map."""
     script, port = str(ROOT / "tests" / "model" / "ddp_script.py"), free_port()
@@ -52,6 +52,7 @@ def test_stage_three_on_two_processes_tests_and_predicts_as_on_one(tmp_path, mon
         *("--config", str(ROOT / "examples" / "configs" / "stage3.yaml"), "--trainer.accelerator", "cpu"),
         *("--data.train_size", "17", "--data.val_size", "9", "--data.test_size", "13"),
         *("--data.image_size", "64", "--data.batch_size", "4", "--model.backbone.name", "test_resnet"),
+        *("--model.robustness", "true"),
         *("--model.attention_losses+=MaskAlignment", "--trainer.enable_progress_bar", "false"),
     ]
 
@@ -77,6 +78,9 @@ def test_stage_three_on_two_processes_tests_and_predicts_as_on_one(tmp_path, mon
         predictions.append(pd.read_csv(f"{name}.csv"))
         assert len(list(Path(f"{name}-overlays").iterdir())) == 13
     assert {"test/accuracy", "test/energy_in_mask", "test/loss_attention_mining"} <= set(metrics[0].index)
+    assert {"test/pointing_game", "test/accuracy_outside_blurred"} <= set(metrics[0].index)
+    by_neighbours = ["test/accuracy_outside_swapped", "test/reliance_outside"]  # batches differ
+    metrics = [found.drop(by_neighbours) for found in metrics]
     pd.testing.assert_series_equal(*metrics, rtol=0, atol=1e-6, check_names=False)
     assert len(predictions[0]) == 13
     pd.testing.assert_frame_equal(*predictions, rtol=0, atol=2e-6)  # the file has six digits

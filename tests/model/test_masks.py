@@ -3,8 +3,10 @@
 import lightning.pytorch as pl
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from guidedattn.component import build, describe
 from guidedattn.errors import CheckpointError, ConfigError
 from guidedattn.masks import BatchMask, FullMask, MaskProvider, UNetMask
 from guidedattn.segmenter import MaskSegmenter
@@ -66,6 +68,62 @@ def test_unet_weights_that_do_not_fit_are_named(segmenter, tmp_path):
     save(tiny_classifier(), tmp_path / "classifier.ckpt")
     with pytest.raises(CheckpointError, match=r"classifier\.ckpt is not a checkpoint of MaskSegmenter"):
         UNetMask(tmp_path / "classifier.ckpt")
+
+
+def test_safetensors_hold_the_network_and_what_it_is(segmenter, tmp_path):
+    _, path = segmenter
+    saved = UNetMask(path)
+    saved.save_weights(tmp_path / "unet.safetensors")
+    loaded = UNetMask(tmp_path / "unet.safetensors")
+    images = torch.rand(2, 1, 40, 40)
+    assert loaded.image_size == 32
+    assert torch.equal(loaded(images, {})[0], saved(images, {})[0])
+    save_file(saved.net.state_dict(), tmp_path / "bare.safetensors")
+    with pytest.raises(CheckpointError, match=r"bare\.safetensors was not written by UNetMask"):
+        UNetMask(tmp_path / "bare.safetensors")
+    whole = (tmp_path / "unet.safetensors").read_bytes()
+    (tmp_path / "unet.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"unet\.safetensors cannot be read"):
+        UNetMask(tmp_path / "unet.safetensors")
+
+
+def blobs() -> torch.Tensor:
+    """Logits [1, 1, 32, 32] that are positive in two large parts and a small one."""
+    logits = torch.full((1, 1, 32, 32), -4.0)
+    logits[..., 4:28, 2:12] = logits[..., 4:28, 18:30] = 2.0
+    logits[..., 0:3, 14:17] = 5.0
+    return logits
+
+
+class Fixed(nn.Module):
+    def forward(self, images):
+        return blobs().expand(len(images), -1, -1, -1)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.0])
+def test_the_clean_up_keeps_the_largest_parts(threshold):
+    images = torch.rand(3, 1, 32, 32)
+    providers = [
+        UNetMask(encoder="mobilenet_v2", image_size=32, threshold=threshold, largest=n) for n in (0, 2, 1)
+    ]
+    for provider in providers:
+        provider.net = Fixed()
+    everything, two, one = (provider(images, {})[0] for provider in providers)
+    island = torch.zeros(3, 1, 32, 32, dtype=torch.bool)
+    island[..., 0:3, 14:17] = True
+    left = torch.zeros_like(island)
+    left[..., 4:28, 2:12] = True
+    expected = blobs().sigmoid().expand(3, -1, -1, -1)
+    expected = (expected > threshold).float() if threshold else expected
+    assert torch.allclose(everything, expected)
+    assert torch.equal(two, everything.masked_fill(island, 0))
+    assert torch.equal(one, everything.masked_fill(island | left, 0))
+
+
+def test_a_clean_up_survives_a_checkpoint_and_must_not_be_negative():
+    assert build(describe(UNetMask(encoder="mobilenet_v2", largest=2)), MaskProvider).largest == 2
+    with pytest.raises(ConfigError, match="largest must be at least 0"):
+        UNetMask(largest=-1)
 
 
 def test_unknown_architectures_and_encoders_name_near_ones():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision import tv_tensors
 
+from guidedattn.data.base import ImageDataset, Transform
+from guidedattn.data.cache import Digest
 from guidedattn.data.phantoms.film import (
     CLASS_NAMES,
     MARKER_STREAM,
@@ -23,7 +23,6 @@ from guidedattn.data.phantoms.film import (
 from guidedattn.errors import ConfigError, near
 
 Marker = Literal["matched", "absent", "swapped"]
-Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def phantom_name(seed: int, index: int) -> str:
@@ -54,7 +53,7 @@ def _check(
             raise ConfigError(f"{name} must lie in [0, 1], got {value}")
 
 
-class PhantomDataset(Dataset[dict[str, Any]]):
+class PhantomDataset(ImageDataset):
     """Generated chest films, the same for the same `seed` and index whatever the other arguments.
 
     Films are drawn at the first access and kept as bytes, 2 S^2 per image.
@@ -137,21 +136,26 @@ class PhantomDataset(Dataset[dict[str, Any]]):
         if not -self.size <= index < self.size:
             raise IndexError(index)
         index %= self.size
-        self._draw(index)
-        image = torch.from_numpy(self._films[index]).float().div_(255)[None]
-        mask = torch.from_numpy(self._lungs[index] & self._has_mask[index]).float()[None]
-        image, mask = self._transformed(image, mask)
         return {
-            "image": image,
+            **self.pixels(index),
             "label": torch.tensor(phantom_label(self.seed, index)),
-            "mask": mask,
-            "has_mask": bool(self._has_mask[index]),
             "index": index,
-            "path": phantom_name(self.seed, index),
+            "path": self.path(index),
         }
 
-    def _transformed(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        if self.transform is None:
-            return image, mask
-        moved = self.transform({"image": tv_tensors.Image(image), "mask": tv_tensors.Mask(mask)})
-        return moved["image"].as_subclass(Tensor), moved["mask"].as_subclass(Tensor)
+    def path(self, index: int) -> str:
+        """Return the name of the film at `index`."""
+        return phantom_name(self.seed, index)
+
+    def origin(self, index: int, digest: Digest) -> tuple[Any, ...]:  # noqa: ARG002  there is no file
+        """Return a digest of the film at `index`."""
+        self._draw(index)
+        return ("phantom", self.image_size, sha256(self._films[index].tobytes()).hexdigest())
+
+    def read(self, index: int, with_mask: bool = True) -> tuple[Tensor, Tensor | None]:
+        """Return film and lungs `[1, S, S]` at `index`, before the transform."""
+        self._draw(index)
+        image = torch.from_numpy(self._films[index]).float().div_(255)[None]
+        if not (with_mask and self._has_mask[index]):
+            return image, None
+        return image, torch.from_numpy(self._lungs[index]).float()[None]

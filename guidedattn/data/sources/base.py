@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import pandas as pd
-
+from guidedattn.data import dicom
 from guidedattn.data.records import Record
+from guidedattn.data.tables import read_table
 from guidedattn.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+__all__ = ["IMAGE_SUFFIXES", "Source", "header", "read_table", "require_folder", "with_modality"]
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}) | dicom.SUFFIXES
 
 
 class Source(ABC):
     """A collection of images in its native layout.
 
     A subclass writes `records`, from tables and names alone: no image file is opened. It says what the
-    collection says, rows without a file or a label included; choosing is done elsewhere, and counted.
+    collection says, rows without a file or a label included; choosing is done elsewhere, and counted. What
+    the source itself leaves out carries the reason in `Record.excluded`.
 
     Attributes:
         name: What the records carry as `source`; patient ids are unique inside it.
+        masks_only: Whether it gives masks to the images of other sources and no image of its own.
         root: The folder of the collection.
     """
 
     name: str
+    masks_only: bool = False
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -43,24 +49,13 @@ class Source(ABC):
             DataError: The folder or its table is missing or unreadable; the message names it.
         """
 
+    def row_counts(self) -> Counter[str]:
+        """Return the rows of the table per finding, or nothing where each record is one row."""
+        return Counter()
 
-def read_table(path: Path, *columns: str, encoding: str = "utf-8-sig") -> pd.DataFrame:
-    """Read a CSV table as stripped strings, empty where it says nothing.
-
-    Raises:
-        DataError: The table is missing, unreadable or lacks one of `columns`.
-    """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding=encoding)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the table cannot be read ({error})") from None
-    absent = [column for column in columns if column not in table.columns]
-    if absent:
-        raise DataError(f"{path}: the table lacks the column {', '.join(absent)}")
-    stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
-    return stripped
+    def remarks(self) -> Iterable[str]:
+        """Return what a reader of the collection's counts should know."""
+        return ()
 
 
 def require_folder(path: Path) -> Path:

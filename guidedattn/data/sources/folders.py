@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from guidedattn.data import dicom
 from guidedattn.data.records import Record
 from guidedattn.data.sources.base import IMAGE_SUFFIXES, Source, require_folder
 from guidedattn.errors import ConfigError, DataError
@@ -20,7 +21,8 @@ class FolderSource(Source):
     Args:
         root: The folder that holds the class folders.
         patient_pattern: Regular expression with one group, searched in the file name; what the group
-            holds is the patient. Without it, and where it does not match, the patient is unknown.
+            holds is the patient. Without it, and where it does not match, the patient is unknown; without
+            it a DICOM file gives its header's patient id, as a pseudonym.
         mask_root: A tree of masks at the same relative paths as the images; the mask of `a/b.jpg` is
             `a/b.<any image suffix>` or `a/b_mask.<any image suffix>`.
         name: The name of the source; by default that of the folder.
@@ -56,10 +58,14 @@ class FolderSource(Source):
             if folder.name.startswith(".") or folder == self.mask_root:
                 continue
             for path in image_files(folder):
-                match = None if self._pattern is None else self._pattern.search(path.name)
-                patient = match[1] or "" if match else ""
                 mask = masks.get(path.relative_to(self.root).with_suffix("").as_posix())
-                yield Record(path, folder.name, self.name, patient, mask=mask)
+                yield Record(path, folder.name, self.name, self._patient(path), mask=mask)
+
+    def _patient(self, path: Path) -> str:
+        if self._pattern is not None:
+            match = self._pattern.search(path.name)
+            return match[1] or "" if match else ""
+        return dicom.patient_of(path) if path.suffix.lower() in dicom.SUFFIXES else ""
 
     def _masks(self) -> dict[str, Path]:
         if self.mask_root is None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from guidedattn.data.manifest import Manifest
 from guidedattn.data.records import Record
-from guidedattn.data.sources.base import Source, read_table
+from guidedattn.data.sources.base import Source
 
 
 class ManifestSource(Source):
-    """A CSV table of `path` and `label`, and where known `source, patient, view, mask, split, group`.
+    """A CSV table of `path` and `label`, and what else is known (see `Manifest`).
 
     Several labels are written `a|b`; an empty field is unknown. Paths are relative to the manifest.
 
@@ -26,20 +26,9 @@ class ManifestSource(Source):
         self.path = Path(path)
 
     def records(self) -> Iterator[Record]:
-        """Yield every row."""
-        for row in read_table(self.path, "path", "label").to_dict("records"):
-            mask = row.get("mask")
-            yield Record(
-                self._at(row["path"]),
-                row["label"],
-                row.get("source") or self.name,
-                row.get("patient", ""),
-                row.get("view", ""),
-                self._at(mask) if mask else None,
-                row.get("split", ""),
-                row.get("group", ""),
-            )
+        """Yield every row.
 
-    def _at(self, path: str) -> Path:
-        # Normalised, so that one file that is spelt in two ways is still one file.
-        return Path(os.path.normpath(self.root / path))
+        Raises:
+            DataError: As for `Manifest.read`.
+        """
+        yield from Manifest.read(self.path).records()
