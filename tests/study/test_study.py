@@ -123,6 +123,21 @@ def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_
     assert main([*config, str(broken), "--stage2.epochs", "3"]) == 2
 
 
+@pytest.mark.slow
+def test_masks_of_a_network_are_computed_once_for_all_runs(config, tmp_path):
+    (tmp_path / "unet.yaml").write_text(
+        "model: {mask_provider: {class_path: UNetMask, init_args: {image_size: 32, threshold: 0.0}}}\n"
+        "bodies: {A: {backbone: {class_path: TimmBackbone, init_args: {name: test_resnet}}}}\n"
+        "stage1: {epochs: 1}\nstage2: {epochs: 1}\narms: {}\nexternal: {}\ncomparators: {}\n"
+        "data:\n  class_path: PhantomDataModule\n"
+        "  init_args: {train_size: 9, val_size: 6, test_size: 6, image_size: 32}\n"
+    )
+    assert main([*config[:3], "--config", "unet.yaml", "--output", "out"]) == 0
+    assert len(list((tmp_path / "out" / "masks").rglob("*.npy"))) == 9 + 6 + 6
+    table = (tmp_path / "out" / "tables" / "attention.csv").read_text()
+    assert re.search(r"A \(S2\),Testing,", table)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
