@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ def in_processes(
     jobs: Mapping[str, Sequence[Any]],
     processes: int = 1,
     threads: int = 1,
+    gpus: Sequence[str] = (),
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, BaseException]:
     """Call `function(*arguments)` for every job; one that fails does not stop the others.
@@ -28,13 +30,18 @@ def in_processes(
         jobs: arguments by name.
         processes: jobs at a time.
         threads: of each job.
+        gpus: dealt out to the processes in turn, as `CUDA_VISIBLE_DEVICES`; all see all without.
         tick: called about once a second, and at the end.
 
     Returns:
         The errors, by the names of the jobs that failed.
     """
     errors: dict[str, BaseException] = {}
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin, (threads,))
+    context = get_context("spawn")
+    hands = context.SimpleQueue()
+    for place in range(processes if gpus else 0):
+        hands.put(gpus[place % len(gpus)])
+    pool = ProcessPoolExecutor(processes, context, _begin, (threads, hands if gpus else None))
     try:
         pending: dict[Future[None], str] = {
             pool.submit(function, *arguments): name for name, arguments in jobs.items()
@@ -55,8 +62,10 @@ def in_processes(
     return errors
 
 
-def _begin(threads: int) -> None:
-    """Prepare a process: its share of the cores, and an end when its parent is killed."""
+def _begin(threads: int, hands: SimpleQueue[str] | None) -> None:
+    """Prepare a process: its share of cores and GPUs, and an end when its parent is killed."""
+    if hands is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = hands.get()
     limit_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

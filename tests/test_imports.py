@@ -104,6 +104,7 @@ def test_data_knows_nothing_of_models(name):
         ("segmentation_models_pytorch", "guidedattn.masks.unet"),
         ("safetensors", "guidedattn.checkpoints"),
         ("matplotlib", "guidedattn.figures"),
+        ("filelock", "guidedattn.study.command"),
         ("pytorch_grad_cam", "guidedattn.metrics.grad_cam"),
         ("PIL", "guidedattn.data.images"),
         ("scipy", "guidedattn.masks.parts"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -34,6 +36,8 @@ def run(words: Sequence[str]) -> None:
     """
     words = list(words[1:])
     options = parser().parse_args(words)
+    if options.select < 1 or not options.seeds or not options.bodies:
+        raise ConfigError("a study needs at least one body, one seed and select: 1")
     require_statistics()
     quieten()
     data, external = build_data(words)
@@ -41,13 +45,33 @@ def run(words: Sequence[str]) -> None:
     plan = Plan(options, data_digest([data, *external.values()]))
     for possible in plan.possible:
         plan.result(possible)  # refuses an earlier study's folder before anything is written
-    with whole_file(options.output / "config.yaml") as file:
-        file.write(parser().dump(options, skip_unset=False))
-    with whole_file(options.output / "versions.json") as file:
-        json.dump(versions(), file, indent=2)
-    with whole_file(options.output / "manifest.csv") as file:
-        data.manifest().to_csv(file, index=False)
-    study = Study(plan, words)
+    with _alone(options.output):
+        with whole_file(options.output / "config.yaml") as file:
+            file.write(parser().dump(options, skip_unset=False))
+        with whole_file(options.output / "versions.json") as file:
+            json.dump(versions(), file, indent=2)
+        with whole_file(options.output / "manifest.csv") as file:
+            data.manifest().to_csv(file, index=False)
+        _study(plan, words, data.class_names)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other calls out of a folder; the lock ends with this process, however it ends.
+
+    Raises:
+        ConfigError: another call works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"another call works in {folder}") from None
+
+
+def _study(plan: Plan, words: Sequence[str], class_names: Sequence[str]) -> None:
+    study, options = Study(plan, words), plan.options
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console()
     with Progress(*columns, console=console) as progress:
@@ -57,7 +81,7 @@ def run(words: Sequence[str]) -> None:
         results += study.carry_out(plan.third(chosen), progress, "stage III")
     with console.status("tables, figures and report"):
         said = judge_comparators(
-            build_comparators(words), set_names(options), partial(build_set, words), data.class_names
+            build_comparators(words), set_names(options), partial(build_set, words), class_names
         )
         write_results(options.output, gather(plan, results, chosen, said))
     console.print(f"Chosen bodies: {', '.join(chosen)}\nReport: {options.output / 'report.html'}")
@@ -97,7 +121,8 @@ class Study:
         tick()
         options, folder = self.plan.options, self.plan.folder
         jobs = {name: (self.words, run, folder, dict(options.trainer)) for name, run in missing.items()}
-        errors = in_processes(carry_out, jobs, options.jobs, options.threads, tick) if jobs else {}
+        share = options.jobs, options.threads, options.gpus
+        errors = in_processes(carry_out, jobs, *share, tick) if jobs else {}
         self._write_status(runs, errors)
         if errors:
             name, error = next(iter(errors.items()))

@@ -74,6 +74,7 @@ def parser() -> ShortParser:
     options.add_argument("--resamples", type=int, default=1000, help="bootstrap draws of an interval")
     options.add_argument("--jobs", type=int, default=1, help="runs at a time")
     options.add_argument("--threads", type=int, default=1, help="of each run")
+    options.add_argument("--gpus", type=list[str], default=[], help="dealt out to the jobs, such as [0,1]")
     options.add_argument("--output", type=Path, default=Path("guidedattn_study"), help="folder of results")
     return options
 

@@ -62,8 +62,7 @@ def save_curves(path: Path, panels: Curves, columns: Mapping[str, str]) -> None:
         axes.tick_params(labelsize=8)
         _tidy(axes)
     grid[0].set_ylabel("accuracy", fontsize=9)
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
+    _legend(figure, grid[0])
     save_for_print(figure, path)
 
 
@@ -105,10 +104,14 @@ def save_bars(path: Path, results: Mapping[str, Any], key: str) -> None:
     relative.set_xticks(range(len(names)), names)
     for axes in (absolute, relative):
         _tidy(axes)
-    handles, labels = absolute.get_legend_handles_labels()
+    _legend(figure, absolute)
+    save_for_print(figure, path)
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
     columns = min(len(labels), 4)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
-    save_for_print(figure, path)
 
 
 def _bars(axes: Any, x: Any, cells: Sequence[Mapping[str, float]], style: Mapping[str, Any]) -> Any:

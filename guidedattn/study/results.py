@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from guidedattn.study.statistics import bootstrap, confusion_by_patient, limits,
 
 STAGES = {1: "I", 2: "II", 3: "III"}
 CALIBRATION_BINS = 10
+DESCRIPTION = ("architecture", "image_size", "feature_map", "parameters", "bytes")
+
+ModelKey = tuple[int, str, str]
+"""Stage, body and arm."""
 
 
 class Predictions:
@@ -130,50 +134,46 @@ def gather(
     options, names = plan.options, results[0]["class_names"]
     titles = {"train": "Training", "val": "Validation", "test": "Testing"}
     sets = {key: titles.get(key, f"External: {name}") for key, name in set_names(options).items()}
-    runs = [*plan.first, *plan.second(chosen), *plan.third(chosen)]
-    folders = {run.settings: plan.folder / run.name for run in runs}
-    models, predictions = [], {}
-    for key, group in itertools.groupby(results, lambda r: (r["stage"], r["body"], r["arm"])):
-        repeats = list(group)
-        paths = [folders[result["settings"]] for result in repeats]
-        said = {s: Predictions([read_predictions(path, s) for path in paths], names) for s in sets}
-        predictions[key] = said
-        models.append(
-            {
-                "stage": key[0], "body": key[1], "arm": key[2], "title": title(*key),
-                **{k: repeats[0][k] for k in ("architecture", "image_size", "feature_map", "parameters")},
-                "bytes": repeats[0]["bytes"],
-                "runs": [path.name for path in paths],
-                "sets": {s: said[s].summary(options.resamples) for s in sets},
-            }
-        )  # fmt: skip
-    tested = [key for key in sets if key not in ("train", "val")]
+    own = dict(_by_model(results))
+    folders = {run.settings: plan.folder / run.name for run in plan.possible}
+    said = {
+        key: {
+            s: Predictions([read_predictions(folders[r["settings"]], s) for r in repeats], names)
+            for s in sets
+        }
+        for key, repeats in own.items()
+    }
     others = {
         name: {key: Predictions([table], names) for key, table in tables.items()}
         for name, tables in elsewhere.items()
     }
-    own = [
-        _pair(key, (title(*a), predictions[a][key]), (title(*b), predictions[b][key]), options.resamples)
-        for a, b in itertools.combinations(predictions, 2)
-        for key in tested
-        if a[1] == b[1] and b[0] - a[0] < 2  # one body, one stage or neighbouring ones
-    ]
+    models = [
+        {
+            "stage": key[0], "body": key[1], "arm": key[2], "title": title(*key),
+            **{k: repeats[0][k] for k in DESCRIPTION},
+            "runs": [folders[r["settings"]].name for r in repeats],
+            "sets": {s: said[key][s].summary(options.resamples) for s in sets},
+        }
+        for key, repeats in own.items()
+    ]  # fmt: skip
+    comparators = [
+        {
+            "title": name, "parameters": options.comparators[name].init_args.get("parameters"),
+            "sets": {s: found.summary(options.resamples) for s, found in others[name].items()},
+        }
+        for name in others
+    ]  # fmt: skip
     return {
-        "class_names": names,
-        "seeds": list(options.seeds),
-        "chosen": list(chosen),
-        "resamples": options.resamples,
-        "sets": sets,
-        "models": models,
-        "comparators": [
-            {
-                "title": name, "parameters": options.comparators[name].init_args.get("parameters"),
-                "sets": {s: said.summary(options.resamples) for s, said in others[name].items()},
-            }
-            for name in others
-        ],
-        "pairs": [*own, *_against(predictions, others, tested, options.resamples)],
+        "class_names": names, "seeds": list(options.seeds), "chosen": list(chosen),
+        "resamples": options.resamples, "sets": sets, "models": models, "comparators": comparators,
+        "pairs": _pairs(said, others, options.resamples),
     }  # fmt: skip
+
+
+def _by_model(results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[ModelKey, list[Mapping[str, Any]]]]:
+    """The repeats of each model."""
+    for key, repeats in itertools.groupby(results, lambda r: (r["stage"], r["body"], r["arm"])):
+        yield key, list(repeats)
 
 
 def title(stage: int, body: str, arm: str) -> str:
@@ -187,22 +187,31 @@ def title(stage: int, body: str, arm: str) -> str:
 
 def read_predictions(folder: Path, key: str) -> pd.DataFrame:
     """The predictions of a run on a set."""
-    return pd.read_csv(folder / "predictions" / f"{key}.csv", dtype={"patient": str, "label": str})
+    return pd.read_csv(
+        folder / "predictions" / f"{key}.csv",
+        dtype={"path": str, "patient": str, "label": str, "predicted": str},
+        keep_default_na=False,  # a class may be called None
+        na_values={"energy_in_mask": [""]},
+    )
 
 
-def _against(
-    predictions: Mapping[tuple[int, str, str], Mapping[str, Predictions]],
+def _pairs(
+    said: Mapping[ModelKey, Mapping[str, Predictions]],
     others: Mapping[str, Mapping[str, Predictions]],
-    sets: Sequence[str],
     resamples: int,
 ) -> list[dict[str, Any]]:
-    """The comparators against every model of stage III, on the sets that they know."""
+    """Models of one body, of one stage or neighbouring ones, and comparators against stage III's."""
+    pairs = [
+        (title(*a), said[a], title(*b), said[b])
+        for a, b in itertools.combinations(said, 2)
+        if a[1] == b[1] and b[0] - a[0] < 2
+    ]
+    pairs += [(name, others[name], title(*b), said[b]) for name in others for b in said if b[0] == 3]
     return [
-        _pair(key, (name, said[key]), (title(*own), predictions[own][key]), resamples)
-        for name, said in others.items()
-        for own in predictions
-        for key in sets
-        if own[0] == 3 and key in said
+        _pair(key, (name_a, a[key]), (name_b, b[key]), resamples)
+        for name_a, a, name_b, b in pairs
+        for key in a
+        if key not in ("train", "val")
     ]
 
 

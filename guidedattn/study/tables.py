@@ -123,7 +123,7 @@ def _bodies(models: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, A
     rows = []
     for m in models:
         depth, height, width = m["feature_map"]
-        millions, size = round(m["parameters"] / 1e6, 1), round(m["bytes"] / 1e6)
+        millions, size = round(m["parameters"] / 1e6, 1), round(m["bytes"] / 1e6, 1)
         shape = f"{height}x{width}x{depth}"
         side = f"{m['image_size']}x{m['image_size']}"
         rows.append([m["body"], m["architecture"], side, shape, millions, size])

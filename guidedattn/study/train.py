@@ -18,12 +18,14 @@ from torch.utils.data import DataLoader
 
 from guidedattn.checkpoints import load_weights
 from guidedattn.classifier import GuidedClassifier
-from guidedattn.data import ImageDataModule
+from guidedattn.data import ImageDataModule, ImageDataset, StoredMasks, TensorCache
 from guidedattn.data.loaders import train_loader
 from guidedattn.errors import ConfigError, DataError
 from guidedattn.features import FeatureCache, FeatureDataset, HeadTraining, require_pooling_first
 from guidedattn.files import whole_file
 from guidedattn.jobs import quieten
+from guidedattn.mask_cache import fill
+from guidedattn.masks import MaskProvider
 from guidedattn.study.options import build_data
 from guidedattn.study.plan import RUN_KEYS, Run, slug
 from guidedattn.study.predictions import judge_external, judge_split, save_maps
@@ -50,10 +52,11 @@ def carry_out(words: Sequence[str], run: Run, folder: Path, trainer_options: dic
     if run.stage == 1:
         _train_head(model, data, run, trainer, FeatureCache(folder.parent / "features"))
     else:
+        _keep_masks(model, data, folder)
         trainer.fit(model, data)
     model = _best(model, trainer, run, part)
     _keep_history(part)
-    found = _judge(model, words, run, part, trainer.strategy.root_device)
+    found = _judge(model, words, run, folder, part, trainer.strategy.root_device)
     description = {key: getattr(run, key) for key in RUN_KEYS}
     summary = {"settings": run.settings, **description, **found, "seconds": time.perf_counter() - started}
     with whole_file(part / "run.json") as file:
@@ -132,13 +135,27 @@ def _keep_history(part: Path) -> None:
     shutil.rmtree(part / "log")
 
 
+def _keep_masks(model: GuidedClassifier, data: ImageDataModule, folder: Path) -> None:
+    """Have masks that depend on the image alone computed once for all runs, and read from then on."""
+    provider, cache = model.mask_provider, TensorCache(folder.parent / "masks")
+    if not (isinstance(provider, MaskProvider) and provider.from_image_alone):
+        return
+
+    def stored(dataset: ImageDataset) -> StoredMasks:
+        return fill(cache, provider, dataset, data.batch_size, data.num_workers, model.device)
+
+    data.mask_cache = stored
+
+
 def _judge(
-    model: GuidedClassifier, words: Sequence[str], run: Run, part: Path, device: torch.device
+    model: GuidedClassifier, words: Sequence[str], run: Run, folder: Path, part: Path, device: torch.device
 ) -> dict[str, Any]:
     """Write predictions on every set and maps of a few test images; returns what the body is."""
     model.eval().to(device)
     data, external = build_data(words, run.image_size)
     data.augment = None
+    for module in (data, *external.values()):
+        _keep_masks(model, module, folder)
     data.setup("fit")
     accuracies = {
         split: judge_split(model, data, split, part / "predictions" / f"{split}.csv", device)
@@ -153,7 +170,8 @@ def _judge(
         shape = model.backbone(
             torch.zeros(1, data.channels, data.image_size, data.image_size, device=device)
         ).shape
-    parameters = sum(p.numel() for net in (model.backbone, model.head) for p in net.parameters())
+    nets = (model.backbone, model.head)  # without the mask provider
+    state = [value for net in nets for value in net.state_dict().values()]
     body = getattr(model.backbone, "name", type(model.backbone).__name__)
     return {
         "val_accuracy": accuracies["val"],
@@ -161,8 +179,8 @@ def _judge(
         "architecture": body,
         "image_size": data.image_size,
         "feature_map": list(shape[1:]),
-        "parameters": parameters,
-        "bytes": (part / "best.ckpt").stat().st_size,
+        "parameters": sum(p.numel() for net in nets for p in net.parameters()),
+        "bytes": sum(value.numel() * value.element_size() for value in state),
     }
 
 

@@ -10,8 +10,10 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 
 from guidedattn.cli import main
+from guidedattn.jobs import in_processes
 
 CONFIG = """
 data:
@@ -121,11 +123,27 @@ def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_
     assert main([*config, str(broken), "--stage2.epochs", "3"]) == 2
 
 
+@pytest.mark.slow
+def test_masks_of_a_network_are_computed_once_for_all_runs(config, tmp_path):
+    (tmp_path / "unet.yaml").write_text(
+        "model: {mask_provider: {class_path: UNetMask, init_args: {image_size: 32, threshold: 0.0}}}\n"
+        "bodies: {A: {backbone: {class_path: TimmBackbone, init_args: {name: test_resnet}}}}\n"
+        "stage1: {epochs: 1}\nstage2: {epochs: 1}\narms: {}\nexternal: {}\ncomparators: {}\n"
+        "data:\n  class_path: PhantomDataModule\n"
+        "  init_args: {train_size: 9, val_size: 6, test_size: 6, image_size: 32}\n"
+    )
+    assert main([*config[:3], "--config", "unet.yaml", "--output", "out"]) == 0
+    assert len(list((tmp_path / "out" / "masks").rglob("*.npy"))) == 9 + 6 + 6
+    table = (tmp_path / "out" / "tables" / "attention.csv").read_text()
+    assert re.search(r"A \(S2\),Testing,", table)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ("arms: {both: {gat: {class_path: MultiplyGate}}}", "stage3 Net A both: .*gat"),
         ("bodies: {A: {backbone: {class_path: TimBackbone}}}", "stage1 A: .*TimBackbone"),
+        ("select: 0", "select: 1"),
         ("arms: {a b: {}, a/b: {}}", "two runs would be called stage3-Net_A-a_b-seed0"),
     ],
 )
@@ -136,6 +154,32 @@ def test_a_mistake_shows_before_anything_is_trained(config, tmp_path, capsys, wr
     assert re.search(message, error)
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_call_keeps_out_of_a_folder_in_work(config, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        assert main([*config, "out"]) == 2
+    assert "another call works in out" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+def tell_gpu(path):
+    time.sleep(0.5)  # so that both processes have something to do
+    path.write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+
+
+def fail_or_not(fails):
+    if fails:
+        raise ValueError("no luck")
+
+
+def test_gpus_are_dealt_out_and_a_failing_job_stops_no_other(tmp_path):
+    paths = [tmp_path / str(i) for i in range(6)]
+    assert in_processes(tell_gpu, {path.name: [path] for path in paths}, 2, gpus=["3", "5"]) == {}
+    assert {path.read_text() for path in paths} == {"3", "5"}
+    errors = in_processes(fail_or_not, {"a": [True], "b": [False], "c": [True]})
+    assert {name: str(error) for name, error in errors.items()} == {"a": "no luck", "c": "no luck"}
 
 
 SLEEPER = """
