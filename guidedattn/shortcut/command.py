@@ -10,8 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from guidedattn.data import ImageDataModule
 from guidedattn.data.markers import Marker
 from guidedattn.files import whole_file
 from guidedattn.gates import MultiplyGate
-from guidedattn.jobs import limit_threads
+from guidedattn.jobs import in_processes
 from guidedattn.shortcut.report import save_figure, summarise, table, to_markdown
 from guidedattn.shortcut.runs import Bench, Run, carry_out, finished, settings_digest
 
@@ -115,23 +113,24 @@ class Benchmark:
 
     def carry_out(self, runs: Sequence[Run], progress: Progress, label: str) -> list[dict[str, Any]]:
         """Do what is not done yet, several at a time if asked."""
-        digests = [settings_digest(run, self.shared) for run in runs]
-        results = [finished(run, self.folder, digest) for run, digest in zip(runs, digests, strict=True)]
-        missing = [i for i, result in enumerate(results) if result is None]
-        task = progress.add_task(label, total=len(runs), completed=len(runs) - len(missing))
-        with ProcessPoolExecutor(
-            self.options.jobs, get_context("spawn"), limit_threads, (self.options.threads,)
-        ) as pool:
-            pending: dict[Future[dict[str, Any]], int] = {
-                pool.submit(_job, self.words, runs[i], self.folder, digests[i]): i for i in missing
-            }
-            for done in as_completed(pending):
-                results[pending[done]] = done.result()
-                progress.advance(task)
+        digests = {run: settings_digest(run, self.shared) for run in runs}
+        missing = [run for run in runs if finished(run, self.folder, digests[run]) is None]
+        task = progress.add_task(label, total=len(runs))
+
+        def tick() -> None:
+            done = sum(path.exists() for path in (self.folder / f"{run.name}.json" for run in runs))
+            progress.update(task, completed=done)
+
+        jobs = {run.name: (self.words, run, self.folder, digests[run]) for run in missing}
+        errors = in_processes(_job, jobs, self.options.jobs, self.options.threads, tick=tick)
+        tick()
+        for error in errors.values():
+            raise error
+        results = (finished(run, self.folder, digests[run]) for run in runs)
         return [result for result in results if result is not None]
 
 
-def _job(words: Sequence[str], run: Run, folder: Path, digest: str) -> dict[str, Any]:
+def _job(words: Sequence[str], run: Run, folder: Path, digest: str) -> None:
     """One run, in a process of its own."""
     options = parser().parse_args(list(words))
     del options["model"]  # each run builds its own

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guidedattn.backgrounds import Background, ForeignBackground
 from guidedattn.classifier import GuidedClassifier
-from guidedattn.metrics import DeadMaps, EnergyInMask, margin
+from guidedattn.metrics import BackgroundRobustness, DeadMaps, EnergyInMask, margin
 
 Batches = Iterable[Mapping[str, Any]]
 SHOWN = ("matched", "absent", "swapped")
@@ -48,18 +47,12 @@ def measure(model: GuidedClassifier, loaders: Mapping[str, Batches]) -> dict[str
 
 
 @torch.no_grad()
-def accuracy_outside(
-    model: GuidedClassifier, batches: Batches, background: Background | None = None
-) -> float:
-    """Accuracy with another outside, by default that of another image.
+def accuracy_outside_swapped(model: GuidedClassifier, batches: Batches) -> float:
+    """Accuracy with the outside of an image of another class.
 
     It needs no knowledge of any marker, so weights may be tuned by it on validation images.
     """
-    background = (background or ForeignBackground()).eval()
-    right = number = 0
+    robustness = BackgroundRobustness()
     for batch in batches:
-        guidance = model.guide(batch)
-        logits = guidance.rescore(background(guidance.images, guidance.mask))
-        right += int((logits.argmax(1) == guidance.target).sum())
-        number += len(logits)
-    return right / number
+        robustness.update(model.guide(batch))
+    return float(robustness.compute()["accuracy_outside_swapped"])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import statistics
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +21,13 @@ from guidedattn.data.markers import Marker
 from guidedattn.data.shortcut import ShortcutDataset, Shown
 from guidedattn.errors import ConfigError
 from guidedattn.files import whole_file
-from guidedattn.shortcut.measure import SHOWN, accuracy_outside, measure
+from guidedattn.jobs import quieten
+from guidedattn.shortcut.measure import SHOWN, accuracy_outside_swapped, measure
 
 TRAIN_STREAM, VAL_STREAM, TEST_STREAM = range(3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """What one run trains.
 
@@ -102,7 +101,7 @@ class Bench:
             "recipe": run.recipe,
             "variant": run.variant,
             "seed": run.seed,
-            "val_accuracy_outside_swapped": accuracy_outside(model, self._loader(val)),
+            "val_accuracy_outside_swapped": accuracy_outside_swapped(model, self._loader(val)),
             **found,
             "step_seconds": clock.median,
             "seconds": time.perf_counter() - started,
@@ -156,11 +155,9 @@ def finished(run: Run, folder: Path, digest: str) -> dict[str, Any] | None:
     return result
 
 
-def carry_out(bench: Bench, run: Run, folder: Path, digest: str) -> dict[str, Any]:
+def carry_out(bench: Bench, run: Run, folder: Path, digest: str) -> None:
     """Run and leave the result in a file, whole or not at all."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")
+    quieten()
     result = {"settings": digest, **bench.run(run)}
     with whole_file(folder / f"{run.name}.json") as file:
         json.dump(result, file)
-    return result
