@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from rich.box import SIMPLE
 from rich.table import Table
 from torch import Tensor
 
@@ -64,16 +65,18 @@ def _rows(summary: Summary) -> list[list[str]]:
         cells = [f"{name} ({variant})" if variant else name]
         for key in COLUMNS:
             mean, sd = found["mean"][key], found["sd"][key]
-            cells.append(f"{mean:.2f}" if key == "step" or math.isnan(sd) else f"{mean:.2f}±{sd:.2f}")
+            spread = "" if key == "step" or math.isnan(sd) else f"±{sd:.2f}"
+            cells.append(f"{mean:.2f}{spread}")
         rows.append(cells)
     return rows
 
 
 def table(summary: Summary) -> Table:
-    """For the terminal."""
-    result = Table(title="Test accuracy by what the marker says (mean±sd over seeds)")
-    for heading in ("recipe", *COLUMNS.values()):
-        result.add_column(heading, justify="left" if heading == "recipe" else "right")
+    """For the terminal: eight columns in 80 characters."""
+    result = Table(title="Test accuracy by what the marker says (mean±sd over seeds)", box=SIMPLE, padding=0)
+    result.add_column("recipe", overflow="fold")
+    for heading in COLUMNS.values():
+        result.add_column(heading, justify="right", no_wrap=True, min_width=9)
     for row in _rows(summary):
         result.add_row(*row)
     return result
