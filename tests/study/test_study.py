@@ -183,8 +183,10 @@ def test_gpus_are_dealt_out_and_a_failing_job_stops_no_other(tmp_path):
 
 
 SLEEPER = """
-import os, sys, time
+import os, signal, sys, time
 from guidedattn.jobs import in_processes
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they start behind
 
 def sleep(path):
     open(path, "w").write(str(os.getpid()))
