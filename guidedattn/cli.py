@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,8 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code.
 
-    0; 1 where a check found faults; 2 for a mistake that the user can mend; 130 for Ctrl-C.
+    0; 1 where a check found faults; 2 for a mistake that the user can mend; 130 for Ctrl-C;
+    141 where nobody reads the output any more.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
@@ -55,10 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.path.append(str(Path.cwd()))  # a class path may name a file of the user's, beside the config
     try:
         code: int | None = importlib.import_module(COMMANDS[words[0]][0]).run(words)
+        sys.stdout.flush()
     except GuidedAttnError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever reads (`head`, a pager) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return code or 0
 
 

@@ -1,9 +1,16 @@
 """Every command of its own parser: a mistake costs one line, help costs nothing."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from guidedattn.cli import COMMANDS, main
 from guidedattn.data_cli import COMMANDS as DATA_COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -50,3 +57,19 @@ def test_every_data_command_has_help(capsys, command):
         main(["data", command, "--help"])
     assert caught.value.code == 0
     assert "--" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_costs_no_traceback(tmp_path):
+    (tmp_path / "films.csv").write_text("path,label\ngone.png,COVID-19\n")
+    words = [sys.executable, "-m", "guidedattn", "data", "table", "--root", "films.csv", "--format", "md"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    process.stdout.close()
+    assert process.wait(120) == 141
+    assert b"Traceback" not in process.stderr.read()
