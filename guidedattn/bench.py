@@ -152,7 +152,7 @@ def _table(title: str, what: str, seconds: dict[str, list[float]], base: str) ->
         table.add_column(heading, justify="left" if heading == what else "right")
     for name, times in seconds.items():
         ratios = [time / plain for time, plain in zip(times, seconds[base], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
         median = 1000 * statistics.median(times)
         table.add_row(
             name,
