@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,16 +24,26 @@ from guidedattn.masks.unet import create_unet, for_unet
 from guidedattn.optim import parameter_groups, scheduler_config
 
 
+class CrossEntropyDice(nn.Module):
+    """Binary cross-entropy plus the soft Dice loss."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and target in [0, 1], both `[B, 1, h, w]`, to a scalar."""
+        return F.binary_cross_entropy_with_logits(logits, target) + soft_dice_loss(logits, target)
+
+
 class MaskSegmenter(pl.LightningModule):
     """A binary segmentation network, a U-Net by default; `UNetMask` loads its checkpoint.
 
-    The loss is binary cross-entropy plus the soft Dice loss. Images without a mask do not count.
+    Images without a mask do not count.
 
     Args:
         architecture: of segmentation_models_pytorch: `Unet`, `FPN`, ...
         encoder: of segmentation_models_pytorch: `resnet18`, `mobilenet_v2`, `tu-<timm model>`, ...
         encoder_weights: see `create_unet`; random without it.
         image_size: side of the square that the network sees; Dice and IoU are measured at the masks' size.
+        criterion: builds the loss, a module of logits and target `[B, 1, h, w]`: by class path, for
+            instance `segmentation_models_pytorch.losses.DiceLoss` with `mode: binary`.
         optimizer: parameters to optimiser.
         lr_scheduler: optimiser to scheduler.
 
@@ -46,12 +57,15 @@ class MaskSegmenter(pl.LightningModule):
         encoder: str = "resnet18",
         encoder_weights: str | Path | None = None,
         image_size: int = 256,
+        criterion: Callable[[], nn.Module] = default(CrossEntropyDice),
         optimizer: OptimizerCallable = default(torch.optim.AdamW, lr=1e-3, weight_decay=0.01),
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
         self.image_size = image_size
         self.net = create_unet(architecture, encoder, encoder_weights)
+        make_criterion = build_callable(criterion, nn.Module)
+        self.criterion = make_criterion()
         self.optimizer = build_callable(optimizer, Optimizer)
         self.lr_scheduler = None if lr_scheduler is None else build_callable(lr_scheduler, LRScheduler)
         self.save_hyperparameters(
@@ -60,6 +74,7 @@ class MaskSegmenter(pl.LightningModule):
                 "encoder": encoder,
                 "encoder_weights": None,
                 "image_size": image_size,
+                "criterion": describe(make_criterion),
                 "optimizer": describe(self.optimizer),
                 "lr_scheduler": describe(self.lr_scheduler),
             },
@@ -96,7 +111,7 @@ class MaskSegmenter(pl.LightningModule):
             raise DataError("a batch without a single mask: keep only images with masks (require_mask: true)")
         logits = self.net(for_unet(images, self.image_size)).float()
         target = resize(masks, logits)
-        loss = F.binary_cross_entropy_with_logits(logits, target) + soft_dice_loss(logits, target)
+        loss: Tensor = self.criterion(logits, target)
         self.log(
             f"{stage}/loss",
             loss,

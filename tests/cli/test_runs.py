@@ -17,6 +17,7 @@ from PIL import Image
 
 from guidedattn import PhantomDataModule
 from guidedattn.cli import main
+from guidedattn.segmenter import MaskSegmenter
 from tests.conftest import tiny_classifier
 from tests.model.test_checkpoints import Payload, save
 
@@ -131,6 +132,18 @@ def test_a_segmenter_is_trained_tested_and_serves_a_classifier():
     trained = torch.load(next(run_in().glob("checkpoints/*.ckpt")), weights_only=True)["state_dict"]
     for name, value in torch.load(checkpoint, weights_only=True)["state_dict"].items():
         assert torch.equal(value, trained[f"mask_provider.{name}"]), name  # it did not move
+
+
+def test_a_segmenter_learns_by_a_loss_of_another_library_and_reloads():
+    segmenter = ["--model", "MaskSegmenter", "--model.encoder", "mobilenet_v2", "--model.image_size", "32"]
+    loss = ["--model.criterion", "segmentation_models_pytorch.losses.DiceLoss"]
+    assert main([FIT[0], *segmenter, *loss, "--model.criterion.mode", "binary", *FIT[1:]]) == 0
+    (checkpoint,) = run_in().glob("checkpoints/*.ckpt")
+    again = MaskSegmenter.load_from_checkpoint(checkpoint)
+    assert type(again.criterion).__name__ == "DiceLoss"
+    found, target = torch.full((1, 1, 4, 4), 20.0), torch.ones(1, 1, 4, 4)
+    target[..., 2:] = 0
+    assert float(again.criterion(found, target)) == pytest.approx(1 - 2 * 8 / (16 + 8), abs=1e-4)
 
 
 OWN_MODULE = """
