@@ -27,6 +27,7 @@ from guidedattn.data.markers import Marker
 from guidedattn.files import whole_file
 from guidedattn.gates import MultiplyGate
 from guidedattn.jobs import in_processes
+from guidedattn.shortcut.cost import step_costs
 from guidedattn.shortcut.report import save_figure, summarise, table, to_markdown
 from guidedattn.shortcut.runs import Bench, Run, carry_out, finished, settings_digest
 
@@ -129,15 +130,37 @@ class Benchmark:
         results = (finished(run, self.folder, digests[run]) for run in runs)
         return [result for result in results if result is not None]
 
+    def costs(self, runs: Sequence[Run]) -> dict[str, float]:
+        """What a training step of each recipe costs, measured once for these runs."""
+        one = {name: next(run for run in runs if run.recipe == name) for name in self.recipes}
+        path, digests = (
+            self.folder.parent / "steps.json",
+            [settings_digest(r, self.shared) for r in one.values()],
+        )
+        if not path.exists() or json.loads(path.read_text())["runs"] != digests:
+            jobs = {"steps": (self.words, one, path, digests)}
+            for error in in_processes(_time_steps, jobs, threads=self.options.threads).values():
+                raise error
+        steps: dict[str, float] = json.loads(path.read_text())["steps"]
+        return steps
 
-def _job(words: Sequence[str], run: Run, folder: Path, digest: str) -> None:
-    """One run, in a process of its own."""
+
+def _bench(words: Sequence[str]) -> Bench:
     options = parser().parse_args(list(words))
     del options["model"]  # each run builds its own
     built = parser().instantiate(options)
-    return carry_out(
-        Bench(built.data, built.marker, options.probability, options.epochs), run, folder, digest
-    )
+    return Bench(built.data, built.marker, options.probability, options.epochs)
+
+
+def _job(words: Sequence[str], run: Run, folder: Path, digest: str) -> None:
+    """One run, in a process of its own."""
+    carry_out(_bench(words), run, folder, digest)
+
+
+def _time_steps(words: Sequence[str], runs: Mapping[str, Run], path: Path, digests: list[str]) -> None:
+    """The cost of all recipes' steps, in a process of its own while no other runs."""
+    with whole_file(path) as file:
+        json.dump({"runs": digests, "steps": step_costs(_bench(words), runs)}, file, indent=2)
 
 
 def run(words: Sequence[str]) -> None:
@@ -157,7 +180,8 @@ def run(words: Sequence[str]) -> None:
         tuned = {run.recipe for run in chosen}
         results = [result for result in results if result["recipe"] not in tuned]
         results += benchmark.carry_out(chosen, progress, "tuned recipes, all seeds") if chosen else []
-    summary = summarise(results, list(benchmark.recipes))
+    with console.status("what a step costs"):
+        summary = summarise(results, benchmark.costs([*chosen, *first]))
     with whole_file(options.output / "results.json") as file:
         json.dump(summary, file, indent=2)
     with whole_file(options.output / "table.md") as file:

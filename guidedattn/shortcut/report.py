@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,35 +16,38 @@ from torch import Tensor
 from guidedattn.figures import save_intervals
 from guidedattn.metrics import reliance
 
-COLUMNS = {
+MEASURED = {
     "matched": "matched",
     "absent": "absent",
     "swapped": "swapped",
     "reliance": "reliance",
     "energy_in_mask": "energy",
     "dead_maps": "dead",
-    "step": "step",
 }
+HEADINGS = ("recipe", *MEASURED.values(), "step")
 Summary = dict[str, dict[str, Any]]
 
 
-def summarise(results: Sequence[Mapping[str, Any]], order: Sequence[str]) -> Summary:
+def summarise(results: Sequence[Mapping[str, Any]], costs: Mapping[str, float]) -> Summary:
     """Per recipe the runs, and mean and standard deviation over the seeds.
 
-    Reliance is in units of the standard deviation of the margins of the ceiling's model of the same seed;
-    `step` is the median time of a training step over that of the plain recipe's.
+    Reliance is in units of the standard deviation of the margins of the ceiling's model of the same seed.
+
+    Args:
+        results: of all runs.
+        costs: by recipe, in the order of the table, what a training step costs (see `step_costs`).
     """
     units = {r["seed"]: torch.tensor(r["margins"]["matched"]) for r in results if r["recipe"] == "ceiling"}
-    plain = statistics.median(r["step_seconds"] for r in results if r["recipe"] == "plain")
     summary: Summary = {}
-    for name in order:
-        runs = [_measured(r, units[r["seed"]], plain) for r in results if r["recipe"] == name]
-        columns = pd.DataFrame(runs)[list(COLUMNS)]  # leaves out a missing energy, where all maps are dead
-        summary[name] = {"runs": runs, "mean": columns.mean().to_dict(), "sd": columns.std().to_dict()}
+    for name, step in costs.items():
+        runs = [_measured(r, units[r["seed"]]) for r in results if r["recipe"] == name]
+        columns = pd.DataFrame(runs)[list(MEASURED)]  # leaves out a missing energy, where all maps are dead
+        mean, sd = columns.mean().to_dict(), columns.std().to_dict()
+        summary[name] = {"runs": runs, "mean": mean, "sd": sd, "step": step}
     return summary
 
 
-def _measured(result: Mapping[str, Any], unit: Tensor, plain_step: float) -> dict[str, Any]:
+def _measured(result: Mapping[str, Any], unit: Tensor) -> dict[str, Any]:
     matched, swapped = (torch.tensor(result["margins"][shown]) for shown in ("matched", "swapped"))
     return {
         "seed": result["seed"],
@@ -54,7 +56,6 @@ def _measured(result: Mapping[str, Any], unit: Tensor, plain_step: float) -> dic
         "reliance": float(reliance(matched, swapped, unit)),
         "energy_in_mask": result["energy_in_mask"],
         "dead_maps": result["dead_maps"],
-        "step": result["step_seconds"] / plain_step,
     }
 
 
@@ -63,11 +64,10 @@ def _rows(summary: Summary) -> list[list[str]]:
     for name, found in summary.items():
         variant = found["runs"][0]["variant"]
         cells = [f"{name} ({variant})" if variant else name]
-        for key in COLUMNS:
+        for key in MEASURED:
             mean, sd = found["mean"][key], found["sd"][key]
-            spread = "" if key == "step" or math.isnan(sd) else f"±{sd:.2f}"
-            cells.append(f"{mean:.2f}{spread}")
-        rows.append(cells)
+            cells.append(f"{mean:.2f}" + ("" if math.isnan(sd) else f"±{sd:.2f}"))
+        rows.append([*cells, f"{found['step']:.2f}"])
     return rows
 
 
@@ -75,8 +75,8 @@ def table(summary: Summary) -> Table:
     """For the terminal: eight columns in 80 characters."""
     result = Table(title="Test accuracy by what the marker says (mean±sd over seeds)", box=SIMPLE, padding=0)
     result.add_column("recipe", overflow="fold")
-    for heading in COLUMNS.values():
-        result.add_column(heading, justify="right", no_wrap=True, min_width=9)
+    for heading in HEADINGS[1:]:
+        result.add_column(heading, justify="right", no_wrap=True, min_width=4 if heading == "step" else 9)
     for row in _rows(summary):
         result.add_row(*row)
     return result
@@ -84,7 +84,7 @@ def table(summary: Summary) -> Table:
 
 def to_markdown(summary: Summary) -> str:
     """For a document."""
-    lines = [["recipe", *COLUMNS.values()], ["---", *["---:"] * len(COLUMNS)], *_rows(summary)]
+    lines = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *_rows(summary)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 

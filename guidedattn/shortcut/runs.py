@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,22 +73,24 @@ class Bench:
             images, self.marker, shown, self.data.num_classes, probability, 3 * seed + stream
         )
 
+    def model(self, run: Run) -> GuidedClassifier:
+        """The classifier of a run, as it is before training; the data are set up."""
+        names = {"num_classes": self.data.num_classes, "class_names": self.data.class_names}
+        return GuidedClassifier(**{**run.arguments, **names})
+
     def run(self, run: Run) -> dict[str, Any]:
         """Train and measure; plain values, `margins` as lists."""
         started = time.perf_counter()
         pl.seed_everything(run.seed, workers=True, verbose=False)
-        data, clock = self.data, StepClock()
+        data = self.data
         data.setup("fit")
-        model = GuidedClassifier(
-            **{**run.arguments, "num_classes": data.num_classes, "class_names": data.class_names}
-        )
+        model = self.model(run)
         trainer = pl.Trainer(
             max_epochs=self.epochs,
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
-            callbacks=[clock],
         )
         train = self.plant("train", run.shown, TRAIN_STREAM, run.seed)
         trainer.fit(model, train_loader(train, data.batch_size, data.num_workers, run.seed))
@@ -105,33 +106,11 @@ class Bench:
             "seed": run.seed,
             "val_accuracy_outside_swapped": accuracy_outside_swapped(model, self._loader(Subset(val, mixed))),
             **found,
-            "step_seconds": clock.median,
             "seconds": time.perf_counter() - started,
         }
 
     def _loader(self, dataset: Dataset[dict[str, Any]]) -> Any:
         return evaluation_loader(dataset, self.data.batch_size, self.data.num_workers)
-
-
-class StepClock(pl.Callback):
-    """Times training steps, from the batch's arrival to the end of the optimiser's step."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.start = 0.0
-
-    def on_train_batch_start(self, *args: Any) -> None:  # noqa: ARG002
-        """Start the clock."""
-        self.start = time.perf_counter()
-
-    def on_train_batch_end(self, *args: Any) -> None:  # noqa: ARG002
-        """Read the clock."""
-        self.seconds.append(time.perf_counter() - self.start)
-
-    @property
-    def median(self) -> float:
-        """Of all steps but the first."""
-        return statistics.median(self.seconds[1:] or self.seconds)
 
 
 def settings_digest(run: Run, shared: Mapping[str, Any]) -> str:
