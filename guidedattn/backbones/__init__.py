@@ -2,6 +2,7 @@
 
 from guidedattn.backbones.base import Backbone
 from guidedattn.backbones.module import ModuleBackbone
+from guidedattn.backbones.pepx import PEPXBackbone
 from guidedattn.backbones.timm import TimmBackbone
 
-__all__ = ["Backbone", "ModuleBackbone", "TimmBackbone"]
+__all__ = ["Backbone", "ModuleBackbone", "PEPXBackbone", "TimmBackbone"]

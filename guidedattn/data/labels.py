@@ -10,8 +10,6 @@ from guidedattn.data.records import SEPARATOR, Record
 from guidedattn.data.report import Report
 from guidedattn.errors import DataError
 
-CLASSES = ("Normal", "Pneumonia", "COVID-19")
-
 FRONTAL = ("AP", "AP Supine", "AP erect", "PA")
 """Views that pass; an empty view passes as well, or the paper's counts cannot be met."""
 

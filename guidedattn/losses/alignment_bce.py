@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from guidedattn.guidance import Guidance, normalise, resize
+from guidedattn.guidance import EPS, Guidance, normalise, resize
 from guidedattn.losses.alignment import MaskAlignment
 
 FLOOR = 0.01
@@ -34,7 +34,7 @@ class InsideBCE(MaskAlignment):
         """- sum(m log A) / sum(m), `[B]`."""
         maps = normalise(self._maps(guidance))
         mask = resize(guidance.mask, maps)
-        return -(mask * _log(maps)).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp_min(FLOOR)
+        return -(mask * _log(maps)).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp_min(EPS)
 
 
 def _log(share: Tensor) -> Tensor:

@@ -17,29 +17,29 @@ BACKGROUNDS = ("swapped", "blurred", "removed")
 
 
 def partners(target: Tensor) -> Tensor:
-    """For each sample the next one of another class, as `[B]` indices; itself if all are alike.
+    """For each sample the last one before it of another class, as `[B]` indices; -1 if there is none.
 
     Args:
         target: `[B]` class indices, or `[B, K]` multi-hot.
 
-    >>> partners(torch.tensor([0, 0, 1, 1]))
-    tensor([2, 2, 0, 0])
+    >>> partners(torch.tensor([0, 0, 1, 1, 0]))
+    tensor([-1, -1,  1,  1,  3])
     """
     rows = target.view(len(target), -1)
-    differs = (rows[:, None] != rows[None]).any(2)
     order = torch.arange(len(rows), device=target.device)
-    distance = (order[None] - order[:, None]) % len(rows)
-    return torch.where(differs, distance, torch.where(distance == 0, len(rows), 2 * len(rows))).argmin(1)
+    fits = (rows[:, None] != rows[None]).any(2) & (order[None] < order[:, None])
+    return torch.where(fits, order[None], -1).amax(1)
 
 
 class BackgroundRobustness(Metric):
     """Accuracy with the outside of the mask swapped, blurred and removed, and reliance on it under swapping.
 
-    The images are I m + J (1 - m): J is the next image of another class (of the batch or, in a batch of one
-    class, of an earlier one), the image blurred, or the mean grey of its inside. Three more forward passes
-    per batch, by `guidance.rescore`. Counts the images that have a mask; for swapping, those for which
-    another class has been seen. With several labels accuracy is over image-label pairs, and there is no
-    reliance. The unit of reliance is the spread of the same model's margins on the images as they are.
+    The images are I m + J (1 - m): J is the last image of another class before this one, the image blurred,
+    or the mean grey of its inside. Three more forward passes per batch, by `guidance.rescore`. Counts the
+    images that have a mask; for swapping, those for which another class has been seen. So the batch size does
+    not matter; but each process sees only its own images, and with their number swapping finds others. With
+    several labels accuracy is over image-label pairs, and there is no reliance. The unit of reliance is the
+    spread of the same model's margins on the images as they are.
     """
 
     right: Tensor
@@ -72,16 +72,16 @@ class BackgroundRobustness(Metric):
     def _strangers(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """An image of another class for each, `[B, C, H, W]`, and `[B]` bool: whether there is one.
 
-        Test sets are often sorted by class: two images of different classes are kept for batches of one.
+        The last image and its partner are kept: one of them is what the next image needs, whatever its class.
         """
         pool, labels = images, target
         if self._kept is not None and self._kept[0].shape[1:] == images.shape[1:]:
-            pool, labels = torch.cat([pool, self._kept[0]]), torch.cat([labels, self._kept[1]])
+            pool, labels = torch.cat([self._kept[0], pool]), torch.cat([self._kept[1], labels])
         chosen = partners(labels)
-        keep = torch.cat([torch.zeros_like(chosen[:1]), chosen[:1]])
+        keep = torch.stack([chosen[-1], chosen.new_tensor(len(pool) - 1)])  # a partner of -1 is the last too
         self._kept = (pool[keep], labels[keep])
-        own = torch.arange(len(images), device=images.device)
-        return pool[chosen[: len(images)]], chosen[: len(images)] != own
+        chosen = chosen[-len(images) :]
+        return pool[chosen], chosen >= 0
 
     def compute(self) -> dict[str, Tensor]:
         """`accuracy_outside_<kind>` and `reliance_outside`; NaN where nothing could be measured."""

@@ -68,11 +68,8 @@ def attention_iou(maps: Tensor, mask: Tensor, threshold: float = 0.5) -> Tensor:
     return torch.where(is_dead(maps.relu()), torch.nan, (shown & inside).sum((1, 2, 3)) / union)
 
 
-class MapMetric(Metric):
-    """Base of the metrics that compare map and mask: a mean over samples that have a mask and a living map.
-
-    A subclass writes `values`.
-    """
+class _Mean(Metric):
+    """A mean over samples, however they fall into batches and processes; NaN without one."""
 
     total: Tensor
     number: Tensor
@@ -82,6 +79,22 @@ class MapMetric(Metric):
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("number", torch.tensor(0.0), dist_reduce_fx="sum")
 
+    def add(self, values: Tensor, counted: Tensor) -> None:
+        """Add `[B]` values and `[B]` bool, which count."""
+        self.total += torch.where(counted, values, 0.0).sum()
+        self.number += counted.sum()
+
+    def compute(self) -> Tensor:
+        """The mean."""
+        return self.total / self.number
+
+
+class MapMetric(_Mean):
+    """Base of the metrics that compare map and mask: a mean over samples that have a mask and a living map.
+
+    A subclass writes `values`.
+    """
+
     @abstractmethod
     def values(self, maps: Tensor, mask: Tensor) -> Tensor:
         """One value per sample, `[B]`; NaN where the map is dead."""
@@ -89,13 +102,7 @@ class MapMetric(Metric):
     def update(self, maps: Tensor, mask: Tensor, has_mask: Tensor) -> None:
         """Add maps `[B, 1, h, w]`, masks `[B, 1, H, W]` and `[B]` bool."""
         values = self.values(maps, mask)
-        counted = has_mask & values.isfinite()
-        self.total += torch.where(counted, values, 0.0).sum()
-        self.number += counted.sum()
-
-    def compute(self) -> Tensor:
-        """The mean; NaN without a sample."""
-        return self.total / self.number
+        self.add(values, has_mask & values.isfinite())
 
 
 class EnergyInMask(MapMetric):
@@ -130,22 +137,10 @@ class AttentionIoU(MapMetric):
         return attention_iou(maps, mask, self.threshold)
 
 
-class DeadMaps(Metric):
+class DeadMaps(_Mean):
     """Share of maps that show nothing for their class: constant or all zero once rectified."""
-
-    total: Tensor
-    number: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("number", torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, maps: Tensor) -> None:
         """Add maps `[B, 1, h, w]`."""
-        self.total += is_dead(maps.relu()).sum()
-        self.number += len(maps)
-
-    def compute(self) -> Tensor:
-        """The share; NaN without a sample."""
-        return self.total / self.number
+        dead = is_dead(maps.relu())
+        self.add(dead.float(), torch.ones_like(dead))

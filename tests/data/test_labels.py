@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from guidedattn.data.labels import CLASSES, PAPER_LABELS, LabelMap, read_label_map
+from guidedattn.data.labels import PAPER_LABELS, LabelMap, read_label_map
 from guidedattn.errors import DataError
 
 
@@ -32,7 +32,7 @@ def test_the_papers_map(word: str, expected: str | None) -> None:
 
 
 def test_the_classes_are_the_papers_in_its_order() -> None:
-    assert LabelMap(PAPER_LABELS).class_names == CLASSES
+    assert LabelMap(PAPER_LABELS).class_names == ("Normal", "Pneumonia", "COVID-19")
 
 
 def test_several_findings_map_one_by_one() -> None:

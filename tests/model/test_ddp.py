@@ -79,7 +79,7 @@ def test_stage_three_on_two_processes_tests_and_predicts_as_on_one(tmp_path, mon
         assert len(list(Path(f"{name}-overlays").iterdir())) == 13
     assert {"test/accuracy", "test/energy_in_mask", "test/loss_attention_mining"} <= set(metrics[0].index)
     assert {"test/pointing_game", "test/accuracy_outside_blurred"} <= set(metrics[0].index)
-    by_neighbours = ["test/accuracy_outside_swapped", "test/reliance_outside"]  # batches differ
+    by_neighbours = ["test/accuracy_outside_swapped", "test/reliance_outside"]  # each process has its own
     metrics = [found.drop(by_neighbours) for found in metrics]
     pd.testing.assert_series_equal(*metrics, rtol=0, atol=1e-6, check_names=False)
     assert len(predictions[0]) == 13

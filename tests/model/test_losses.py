@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +16,13 @@ from guidedattn.classifier import GuidedClassifier
 from guidedattn.cli import main
 from guidedattn.component import build, describe
 from guidedattn.errors import ConfigError
+from guidedattn.guidance import normalise
 from guidedattn.losses import (
     AttentionLoss,
     AttentionMining,
     EveryNthStep,
-    ForegroundOnly,
     InputGradientPenalty,
+    InsideBCE,
     MaskAlignment,
     OutsidePenalty,
     SecondPassLoss,
@@ -87,23 +87,6 @@ def test_batches_without_masks(kind):
 
 
 @every_loss
-def test_an_image_with_two_labels_gets_the_mean_of_both(kind):
-    model, loss = with_loss(kind, multi_label=True)
-    if isinstance(loss, ForegroundOnly):
-        pytest.skip("reads all labels at once")
-    values = []
-    for label in ([1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]):
-        batch = make_batch(size=2) | {"label": torch.tensor([label, label])}
-        batch["has_mask"] = torch.tensor([True, True])
-        torch.manual_seed(1)
-        values.append(loss.per_sample(model.guide(batch)))
-    (both, _), (first, alive), (second, alive_too) = values
-    counted = alive & alive_too
-    assert counted.any()
-    assert torch.allclose(both[counted], ((first + second) / 2)[counted], atol=1e-6)
-
-
-@every_loss
 def test_dead_maps_are_not_rewarded(kind, batch):
     model, loss = with_loss(kind)
     with torch.no_grad():
@@ -115,9 +98,12 @@ def test_dead_maps_are_not_rewarded(kind, batch):
         assert not values.any()
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
 @every_loss
-def test_bf16_autocast_is_finite_and_close(kind, batch):
-    model, loss = with_loss(kind)
+def test_bf16_autocast_is_finite_and_close(kind, multi_label, batch):
+    model, loss = with_loss(kind, multi_label=multi_label)
+    if multi_label:
+        batch["label"] = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 1, 1], [0, 1, 1]])
     full = value(model, loss, batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = value(model, loss, batch)
@@ -155,22 +141,24 @@ def test_running_statistics_are_those_of_the_first_pass_alone(kind, batch):
         assert torch.equal(buffers[name], expected), name
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
 @every_loss
-def test_gradient_in_float64(kind):
-    model, loss = with_loss(kind)
+def test_gradient_in_float64(kind, multi_label):
+    """By every parameter, on a batch whose last image has no mask."""
+    model, loss = with_loss(kind, multi_label=multi_label)
     model.double()
-    batch = make_batch(size=2, side=12)
+    batch = make_batch(size=3, side=12)
     batch["image"], batch["mask"] = batch["image"].double(), batch["mask"].double()
-    batch["has_mask"] = torch.tensor([True, True])
-    layer = model.backbone.module[0]
-    start = layer.weight.detach().clone().requires_grad_()
+    if multi_label:
+        batch["label"] = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+    names, start = zip(*model.named_parameters(), strict=True)
 
-    def of_weight(weight):
-        return torch.func.functional_call(
-            _Loss(model, loss), {"model.backbone.module.0.weight": weight}, (batch,)
-        )
+    def of_weights(*weights):
+        named = {f"model.{name}": weight for name, weight in zip(names, weights, strict=True)}
+        return torch.func.functional_call(_Loss(model, loss), named, (batch,))
 
-    assert torch.autograd.gradcheck(of_weight, (start,), eps=1e-6, atol=1e-5, fast_mode=True)
+    start = tuple(weight.detach().clone().requires_grad_() for weight in start)
+    assert torch.autograd.gradcheck(of_weights, start, eps=1e-6, atol=1e-5, fast_mode=True)
 
 
 class _Loss(torch.nn.Module):
@@ -200,105 +188,18 @@ def test_all_losses_together_from_yaml_by_short_names(tmp_path, monkeypatch):
     assert main(["fit", "--config", "all.yaml", *words, "--trainer.fast_dev_run", "true"]) == 0
 
 
-# Each against its formula, image by image, cell by cell ---------------------------------------------------
+# Details of one loss or another (their formulas: test_formulas) ---------------------------------------
 
 
-def literal_map(model, image, label):
-    """Signed Grad-CAM of one image as 4 rows of 4 numbers."""
-    features = model.backbone(image)
-    gradient = torch.autograd.grad(model.head(features)[0, label], features)[0]
-    weights = [float(gradient[0, k].sum()) / 16 for k in range(6)]
-    cells = features.detach()[0]
-    return [
-        [sum(w * float(cells[k, i, j]) for k, w in enumerate(weights)) for j in range(4)] for i in range(4)
-    ]
-
-
-def literal_cells(model, batch, i):
-    """Pairs (normalised map, mask share) of an image's 16 cells."""
-    attention = literal_map(model, batch["image"][i : i + 1], int(batch["label"][i]))
-    positive = [[max(a, 0.0) for a in row] for row in attention]
-    low, high = min(map(min, positive)), max(map(max, positive))
-    mask = batch["mask"][i, 0]
-    return [
-        ((positive[r][c] - low) / (high - low), float(mask[4 * r : 4 * r + 4, 4 * c : 4 * c + 4].mean()))
-        for r in range(4)
-        for c in range(4)
-    ]
-
-
-def soft_log(a):
-    return math.log(0.01 + 0.98 * a)
-
-
-def literal_energy_outside(model, batch, i):
-    attention = literal_map(model, batch["image"][i : i + 1], int(batch["label"][i]))
-    cells = [abs(a) for row in attention for a in row]
-    shares = [m for _, m in literal_cells(model, batch, i)]
-    return sum(a * (1 - m) for a, m in zip(cells, shares, strict=True)) / sum(cells)
-
-
-def literal_outside_penalty(model, batch, i):
-    features = model.backbone(batch["image"][i : i + 1])[0]
-    shares = [m for _, m in literal_cells(model, batch, i)]
-    energy = [float((features[:, c // 4, c % 4] ** 2).sum()) for c in range(16)]
-    return sum(e * (1 - m) for e, m in zip(energy, shares, strict=True)) / sum(energy)
-
-
-def literal_input_gradient(model, batch, i):
-    """The derivative by finite differences, pixel by pixel."""
-    model = model.double()
-    image, step, total = batch["image"][i : i + 1].double(), 1e-5, 0.0
-    for r in range(16):
-        for c in range(16):
-            shifted = []
-            for sign in (1, -1):
-                moved = image.clone()
-                moved[0, 0, r, c] += sign * step
-                shifted.append(float(model.head(model.backbone(moved)).log_softmax(1).sum()))
-            slope = (shifted[0] - shifted[1]) / (2 * step)
-            total += ((1 - float(batch["mask"][i, 0, r, c])) * slope) ** 2
-    model.float()
-    return total
-
-
-def mean(values):
-    values = list(values)
-    return sum(values) / len(values)
-
-
-LITERAL = {
-    "MaskAlignment": lambda *x: mean((a - m) ** 2 for a, m in literal_cells(*x)),
-    "L1Alignment": lambda *x: mean(abs(a - m) for a, m in literal_cells(*x)),
-    "BCEAlignment": lambda *x: mean(
-        -(m * soft_log(a) + (1 - m) * soft_log(1 - a)) for a, m in literal_cells(*x)
-    ),
-    "InsideBCE": lambda *x: (
-        sum(-m * soft_log(a) for a, m in literal_cells(*x)) / sum(m for _, m in literal_cells(*x))
-    ),
-    "EnergyOutside": literal_energy_outside,
-    "OutsidePenalty": literal_outside_penalty,
-    "InputGradientPenalty": literal_input_gradient,
-}
-
-
-@pytest.mark.parametrize("name", LITERAL)
-def test_the_formula_taken_literally(name, batch):
-    model, loss = with_loss(getattr(family, name), weight=1.0)
-    values, counted = loss.per_sample(model.guide(batch))
-    assert counted.tolist() == [True, True, True, False]
-    for i in range(3):
-        assert float(values[i].detach()) == pytest.approx(LITERAL[name](model, batch, i), rel=1e-3, abs=1e-6)
-
-
-def test_log_probabilities_of_several_labels_are_of_both_answers(batch):
-    model, loss = with_loss(InputGradientPenalty, multi_label=True, weight=1.0)
-    batch["label"] = torch.eye(3)[batch["label"]]
-    image = batch["image"][:1].clone().requires_grad_()
-    probabilities = model.head(model.backbone(image)).sigmoid()
-    (slope,) = torch.autograd.grad((probabilities.log() + (1 - probabilities).log()).sum(), image)
-    expected = (((1 - batch["mask"][:1]) * slope) ** 2).sum()
-    assert torch.allclose(loss.per_sample(model.guide(batch))[0][0], expected, rtol=1e-4)
+def test_inside_bce_of_a_lesion_of_one_pixel_is_that_of_its_cell(batch):
+    model, loss = with_loss(InsideBCE)
+    guidance = model.guide(batch)
+    pixel = torch.zeros(4, 1, 224, 224)
+    pixel[:, :, 3, 3] = 1
+    values, counted = loss.per_sample(replace(guidance, mask=pixel))
+    cell = normalise(guidance.attention.relu())[:, 0, 0, 0]
+    expected = -loss.weight * (0.01 + 0.98 * cell).log()
+    assert torch.allclose(values[counted], expected[counted])
 
 
 def test_a_transformer_can_be_differentiated_twice():

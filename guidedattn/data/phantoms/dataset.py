@@ -97,10 +97,6 @@ class PhantomDataset(ImageDataset):
     def __len__(self) -> int:
         return self.size
 
-    def shown_marker(self, index: int) -> int | None:
-        """Class whose marker image `index` shows, or None."""
-        return None if self.marker == "absent" else self._marker(index)[0]
-
     def _marker(self, index: int) -> tuple[int, np.random.Generator]:
         """Class of the marker and the stream for its looks, which do not depend on that class."""
         rng, label = stream(self.seed, index, MARKER_STREAM), phantom_label(self.seed, index)
