@@ -5,12 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from guidedattn.component import Component
-from guidedattn.guidance import resize
+from guidedattn.guidance import EPS, resize
 
-__all__ = ["Background", "BlurredBackground", "ConstantBackground", "ForeignBackground", "NoiseBackground"]
+__all__ = [
+    "Background",
+    "BlurredBackground",
+    "ConstantBackground",
+    "FittedBackground",
+    "ForeignBackground",
+    "NoiseBackground",
+    "smooth_over",
+]
 
 
 class Background(Component):
@@ -37,9 +46,45 @@ class ForeignBackground(Background):
 
     def fill(self, images: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """The batch, rotated by a random number of places."""
-        places = len(images)
-        shift = int(torch.randint(1, places, ())) if self.training and places > 1 else 1
-        return images.roll(shift, 0)
+        return images.roll(self.shift(len(images)), 0)
+
+    def shift(self, places: int) -> int:
+        """How far the batch is rotated: by at least one place, so that nobody gets their own."""
+        return int(torch.randint(1, places, ())) if self.training and places > 1 else 1
+
+
+class FittedBackground(ForeignBackground):
+    """Another image of the batch, made to fit: markers and all, but without a second organ.
+
+    As it is, the outside of a stranger shows parts of the stranger's own organ, and a classifier learns to
+    subtract them by whatever tells whose they are, a marker for instance: on whole images it then answers
+    against the marker. Here what lies inside the stranger's own mask is smoothed over, the stranger is
+    exposed so that the means of the two insides agree, and the image fades into its new outside within a
+    seam inside its mask. Nothing of the image's own outside is left.
+
+    Args:
+        seam: width of the seam, as a share of the image's side.
+    """
+
+    def __init__(self, seam: float = 0.025) -> None:
+        super().__init__()
+        self.seam = seam
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        """The images with another outside; within the seam a mixture."""
+        mask = mask.to(images.dtype)
+        margin = round(self.seam * images.shape[-1])
+        near = F.avg_pool2d(F.pad(mask, [margin] * 4, mode="replicate"), 2 * margin + 1, stride=1)
+        soft = (2 * near - 1).clamp(0, 1) * mask  # 0 at a straight edge, 1 from a margin on
+        return images * soft + self.fill(images, mask) * (1 - soft)
+
+    def fill(self, images: Tensor, mask: Tensor) -> Tensor:
+        """The strangers without what is inside their masks, as bright as if it were this image's inside."""
+        shift = self.shift(len(images))
+        grown = F.max_pool2d(mask, 5, stride=1, padding=2)  # edges of the organ go too
+        level, known = inside_mean(images, mask), mask.amax((1, 2, 3), keepdim=True) > 0
+        brighter = (level - level.roll(shift, 0)) * (known & known.roll(shift, 0))
+        return (smooth_over(images, grown).roll(shift, 0) + brighter).clamp(0, 1)
 
 
 class BlurredBackground(Background):
@@ -82,5 +127,34 @@ class ConstantBackground(Background):
         """The grey, everywhere."""
         if self.value is not None:
             return torch.full_like(images, self.value)
-        inside = (images * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True).clamp_min(1)
-        return inside.expand_as(images)
+        return inside_mean(images, mask).expand_as(images)
+
+
+def inside_mean(images: Tensor, mask: Tensor) -> Tensor:
+    """Mean of each image's channels inside its mask, `[B, C, 1, 1]`; 0 for an empty mask."""
+    return (images * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True).clamp_min(EPS)
+
+
+def smooth_over(images: Tensor, mask: Tensor) -> Tensor:
+    """Fill the inside of the masks smoothly from around it; what lies outside stays.
+
+    Pull and push (Gortler et al. 1996, "The Lumigraph"): averages of what is known over ever larger cells,
+    then back, each level filling the gaps of the finer one.
+
+    Args:
+        images: `[B, C, H, W]`.
+        mask: `[B, 1, H, W]` in [0, 1]; an image that is masked everywhere becomes black.
+
+    >>> image, mask = torch.tensor([[[[0.0, 0.5, 1.0, 0.5]]]]), torch.tensor([[[[0.0, 0.0, 1.0, 0.0]]]])
+    >>> smooth_over(image, mask)
+    tensor([[[[0.0000, 0.5000, 0.3750, 0.5000]]]])
+    """
+    levels = [(images * (1 - mask), 1 - mask)]
+    while max(levels[-1][0].shape[-2:]) > 1:
+        total, known = (F.avg_pool2d(level, 2, ceil_mode=True) for level in levels[-1])
+        levels.append((total, known))
+    total, known = levels[-1]
+    filled = total / known.clamp_min(EPS)
+    for total, known in reversed(levels[:-1]):
+        filled = total + (1 - known) * resize(filled, total)
+    return filled

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from guidedattn.backbones import TimmBackbone
+from guidedattn.backgrounds import ForeignBackground
 from guidedattn.callbacks import versions
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.cli_errors import ShortParser
@@ -74,7 +75,9 @@ class Demo:
         batch_size: int = 32,
         learning_rate: float = 8e-3,
         gate: FeatureGate = default(MultiplyGate),
-        input_gate: FeatureGate = default(BackgroundGate),
+        input_gate: FeatureGate = default(
+            BackgroundGate, background=default(ForeignBackground), probability=0.5
+        ),
         attention_losses: Sequence[AttentionLoss] = (),
     ) -> None:
         if (output / "metrics.json").exists() and not overwrite:

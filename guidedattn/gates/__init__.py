@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from guidedattn.backgrounds import Background, ForeignBackground
+from guidedattn.backgrounds import Background, FittedBackground
 from guidedattn.component import Component, build, default
 from guidedattn.guidance import resize
 
@@ -104,10 +104,11 @@ class BackgroundGate(FeatureGate):
 
     Args:
         background: what to put outside the mask.
-        probability: share of the training images that get it.
+        probability: share of the training images that get it. In the others the label may still be read from
+            the outside.
     """
 
-    def __init__(self, background: Background = default(ForeignBackground), probability: float = 0.5) -> None:
+    def __init__(self, background: Background = default(FittedBackground), probability: float = 1.0) -> None:
         super().__init__()
         self.background = build(background, Background)
         self.probability = probability

@@ -24,7 +24,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "gate": {"gate": default(MultiplyGate)},
     "mining": {"attention_losses": [default(AttentionMining)]},
     "both": {"gate": default(MultiplyGate), "attention_losses": [default(AttentionMining)]},
-    "recommended": {"input_gate": default(BackgroundGate)},
+    "recommended": {"gate": default(MultiplyGate), "input_gate": default(BackgroundGate)},
     "crop": {"input_gate": default(MultiplyGate)},
 }
 """Stage III: direct guidance, indirect, the paper's, ours, and the lungs alone (its introduction)."""

@@ -9,8 +9,10 @@ from scipy.stats import entropy
 from guidedattn.backgrounds import (
     BlurredBackground,
     ConstantBackground,
+    FittedBackground,
     ForeignBackground,
     NoiseBackground,
+    smooth_over,
 )
 from guidedattn.component import build, describe
 from guidedattn.gates import BackgroundGate, MultiplyGate
@@ -41,6 +43,65 @@ def test_a_foreign_outside_is_never_ones_own_while_training():
         assert sorted(found) == list(range(6))
         seen.add(tuple(found))
     assert len(seen) == 5
+
+
+def test_what_is_smoothed_over_continues_what_is_around_it():
+    rows, columns = torch.meshgrid(torch.arange(40.0), torch.arange(30.0), indexing="ij")
+    ramp = (0.2 + rows / 80 + columns / 120)[None, None].expand(2, 1, -1, -1)
+    mask = torch.zeros(2, 1, 40, 30)
+    mask[0, :, 10:25, 8:20] = 1
+    filled = smooth_over(torch.where(mask > 0, torch.rand(2, 1, 40, 30), ramp), mask)
+    assert torch.allclose(filled[mask == 0], ramp[mask == 0], atol=1e-6)
+    assert (filled - ramp).abs().max() < 0.1  # of a range of 0.73
+    level = torch.full((2, 3, 40, 30), 0.3)
+    assert torch.allclose(smooth_over(level, mask), level, atol=1e-6)
+
+
+@pytest.fixture
+def films():
+    """Four noisy films, each of its own brightness, with an organ in another place."""
+    torch.manual_seed(0)
+    images = 0.3 + 0.1 * torch.arange(4.0).view(4, 1, 1, 1) + 0.05 * torch.rand(4, 1, 48, 48)
+    masks = torch.zeros(4, 1, 48, 48)
+    for i in range(4):
+        masks[i, :, 8 + 4 * i : 30 + 4 * i, 12:30] = 1
+    return images, masks
+
+
+def test_a_fitted_stranger_leaves_nothing_of_the_own_outside_and_the_inside_as_it_is(films):
+    images, masks = films
+    background = FittedBackground(seam=2 / 48).eval()  # the neighbour's
+    found = background(images, masks)
+    other = torch.where((masks == 0) & (torch.arange(4) == 2).view(4, 1, 1, 1), 0.9, images)
+    changed = (background(other, masks) != found).flatten(1).any(1)
+    assert changed.tolist() == [False, False, False, True]  # only in the film that borrows it
+    deep = torch.zeros_like(masks)
+    for i in range(4):
+        deep[i, :, 10 + 4 * i : 28 + 4 * i, 14:28] = 1
+    assert torch.equal(found[deep > 0], images[deep > 0])
+
+
+def test_a_fitted_stranger_shows_no_second_organ_and_is_exposed_alike(films):
+    images, masks = films
+    background = FittedBackground().eval()
+    found = background(images, masks)
+    turned, outside = images.clone(), masks == 0
+    for i in range(4):
+        turned[i][masks[i] > 0] = images[i][masks[i] > 0].flip(0)  # another inside of the same mean
+    assert torch.allclose(background(turned, masks)[outside], found[outside], atol=1e-6)
+    for i in range(4):
+        mean = images[i][masks[i] > 0].mean()
+        assert found[i][outside[i]].mean() == pytest.approx(mean.item(), abs=0.02)
+    empty = masks.clone()
+    empty[0] = 0  # no inside to expose by
+    assert torch.allclose(background(images, empty)[0, :, :16], images[3, :, :16], atol=1e-6)
+
+
+def test_a_fitted_background_keeps_the_range():
+    images, masks = torch.rand(6, 3, 33, 20), (torch.rand(6, 1, 33, 20) > 0.5).float()
+    found = FittedBackground(seam=0.1).train()(images, masks)
+    assert found.isfinite().all()
+    assert 0 <= found.min() <= found.max() <= 1
 
 
 def test_the_constant_is_the_mean_of_the_inside():
@@ -111,7 +172,7 @@ def test_the_background_gate_changes_its_share_of_the_training_images_and_no_oth
     images, masks = torch.rand(400, 1, 4, 4), torch.zeros(400, 1, 4, 4)
     masks[:, :, :2] = 1
     has_mask = torch.arange(400) % 2 == 0
-    gate = BackgroundGate(probability=0.25)
+    gate = BackgroundGate(ForeignBackground(), probability=0.25)
     assert torch.equal(gate.eval()(images, masks, has_mask), images)
     torch.manual_seed(0)
     found = gate.train()(images, masks, has_mask)
