@@ -30,7 +30,7 @@ model:
   head: {class_path: LinearHead}
   optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 3.0e-3}}
 stage1: {epochs: 4}
-stage2: {epochs: 2}
+stage2: {epochs: 6}
 stage3: {epochs: 2}
 arms:
   both:
@@ -78,7 +78,7 @@ def kill_when(process, seen, delay):
 
 
 @pytest.mark.slow
-def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_path):
+def test_killed_four_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     reference = start([*config, str(whole)])
     chance = random.Random(5)
@@ -86,6 +86,7 @@ def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_
     moments = [  # while features are computed; during or just after a checkpoint's write; in stage III
         (lambda: any((broken / "features").rglob("*.npy")), chance.uniform(0, 0.05)),
         (lambda: any(runs.glob(".stage2*.part/*.ckpt*")), 0.0),
+        (lambda: any(runs.glob(".stage2*.part/last.ckpt")), 0.0),  # an epoch is finished
         (lambda: any(runs.glob(".stage3*.part/progress.json")), chance.uniform(0, 0.3)),
     ]
     for seen, delay in moments:
@@ -103,7 +104,13 @@ def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_
     for name in [*(f"tables/{name}" for name in names), "results.json"]:
         assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
     assert {run["state"] for run in json.loads((broken / "status.json").read_text()).values()} == {"done"}
-    assert not list(runs.glob(".*"))  # nothing half-made is left
+    assert not list(runs.rglob(".*"))  # nothing half-made is left
+    (second,) = runs.glob("stage2*")
+    assert json.loads((second / "run.json").read_text())["resumed"][0] >= 1  # not at the first epoch
+    predictions = [path.relative_to(whole) for path in whole.rglob("predictions/*.csv")]
+    assert len(predictions) == 4 * 4
+    for path in predictions:
+        assert (whole / path).read_bytes() == (broken / path).read_bytes(), path
 
     results = json.loads((broken / "results.json").read_text())
     assert [m["title"] for m in results["models"][2:]] == [
