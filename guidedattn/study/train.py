@@ -11,7 +11,9 @@ from typing import Any
 import lightning.pytorch as pl
 import pandas as pd
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.utils.data import DataLoader
 
 from guidedattn.checkpoints import load_weights
@@ -20,7 +22,7 @@ from guidedattn.data import ImageDataModule, ImageDataset, StoredMasks, TensorCa
 from guidedattn.data.loaders import train_loader
 from guidedattn.errors import ConfigError, DataError
 from guidedattn.features import FeatureCache, FeatureDataset, HeadTraining, require_pooling_first
-from guidedattn.files import whole_file
+from guidedattn.files import locked, whole_file
 from guidedattn.jobs import quieten
 from guidedattn.mask_cache import fill
 from guidedattn.masks import MaskProvider
@@ -49,6 +51,13 @@ def carry_out(words: Sequence[str], run: Run, folder: Path, trainer_options: dic
         trainer_options: more arguments of Lightning's `Trainer`.
     """
     quieten()  # importing Lightning gave it its voice back
+    # A job of a call that was killed may still run on a cluster: its successor waits, and has nothing to do.
+    with locked(folder.parent / ".locks" / run.name, wait=True):
+        if not (folder / run.name).exists():
+            _carry_out(words, run, folder, trainer_options)
+
+
+def _carry_out(words: Sequence[str], run: Run, folder: Path, trainer_options: dict[str, Any]) -> None:
     part = folder / f".{run.name}.part"
     last, keep = prepare(part, run.settings), KeepEpochs(part, run.settings)
     pl.seed_everything(run.seed, workers=True, verbose=False)
@@ -89,16 +98,26 @@ def _model(run: Run, data: ImageDataModule, folder: Path) -> GuidedClassifier:
 
 
 def _trainer(run: Run, keep: KeepEpochs, options: dict[str, Any]) -> pl.Trainer:
-    return pl.Trainer(
+    """The trainer of a run.
+
+    Raises:
+        ConfigError: a strategy that begins by calling the command again.
+    """
+    trainer = pl.Trainer(
         max_epochs=run.training.epochs,
         logger=False,
-        plugins=[WholeCheckpoints()],
+        plugins=[WholeCheckpoints(), LightningEnvironment()],  # a run is one job, whatever started it
         callbacks=[EarlyStopping("val/loss", patience=run.training.patience), RandomState(), keep],
         enable_model_summary=False,
         enable_progress_bar=False,
         num_sanity_val_steps=0,
         **options,
     )
+    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        raise ConfigError(
+            "trainer.strategy starts the whole command again in every process: several devices need ddp_spawn"
+        )
+    return trainer
 
 
 def _train_head(

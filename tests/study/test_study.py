@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from guidedattn.cli import main
-from guidedattn.jobs import in_processes
+from guidedattn.jobs import LocalProcesses
 
 CONFIG = """
 data:
@@ -183,15 +183,16 @@ def fail_or_not(fails):
 
 def test_gpus_are_dealt_out_and_a_failing_job_stops_no_other(tmp_path):
     paths = [tmp_path / str(i) for i in range(6)]
-    assert in_processes(tell_gpu, {path.name: [path] for path in paths}, 2, gpus=["3", "5"]) == {}
+    jobs = {path.name: [path] for path in paths}
+    assert LocalProcesses(2, gpus=["3", "5"]).run(tell_gpu, jobs, tmp_path) == {}
     assert {path.read_text() for path in paths} == {"3", "5"}
-    errors = in_processes(fail_or_not, {"a": [True], "b": [False], "c": [True]})
+    errors = LocalProcesses().run(fail_or_not, {"a": [True], "b": [False], "c": [True]}, tmp_path)
     assert {name: str(error) for name, error in errors.items()} == {"a": "no luck", "c": "no luck"}
 
 
 SLEEPER = """
-import os, signal, sys, time
-from guidedattn.jobs import in_processes
+import os, pathlib, signal, sys, time
+from guidedattn.jobs import LocalProcesses
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they start behind
 
@@ -200,7 +201,7 @@ def sleep(path):
     time.sleep(120)
 
 if __name__ == "__main__":
-    in_processes(sleep, {"a": [sys.argv[1]]})
+    LocalProcesses().run(sleep, {"a": [sys.argv[1]]}, pathlib.Path())
 """
 
 
