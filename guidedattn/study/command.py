@@ -22,6 +22,7 @@ from guidedattn.launchers import build_launcher
 from guidedattn.study.comparators import judge_comparators
 from guidedattn.study.options import build_comparators, build_data, build_set, parser
 from guidedattn.study.plan import Plan, Run
+from guidedattn.study.recipes import parse
 from guidedattn.study.results import gather, set_names
 from guidedattn.study.statistics import require_statistics
 from guidedattn.study.train import carry_out
@@ -35,7 +36,7 @@ def run(words: Sequence[str]) -> None:
         ConfigError: options that do not fit, an output folder of other settings, or runs that failed.
     """
     words = list(words[1:])
-    options = parser().parse_args(words)
+    options = parse(words)
     if options.select < 1 or not options.seeds or not options.bodies:
         raise ConfigError("a study needs at least one body, one seed and select: 1")
     require_statistics()

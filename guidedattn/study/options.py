@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.cli_errors import ShortParser
@@ -59,6 +59,12 @@ def parser() -> ShortParser:
         type=dict,
         required=True,
         help="by name, arguments of GuidedClassifier (backbone, ...), and `image_size` where it differs",
+    )
+    options.add_argument(
+        "--recipe",
+        type=Literal["paper", "modern"],
+        default="paper",
+        help="optimizer, schedule and epochs, where `model` and the stages are silent",
     )
     options.add_argument("--stage1", type=Stage, default=Stage(), help="the head on a frozen body")
     options.add_argument("--stage2", type=Stage, default=Stage(), help="body and head")
