@@ -1,7 +1,7 @@
 """Keep whole sources out of a manifest, to judge them apart: a shift of source that nobody planted.
 
-Writes two manifests: the other sources with the splits that they have, and the sources held out, all of them test
-images. A held-out film of which the others hold a copy is left out and counted.
+Writes two manifests: the other sources with the splits that they have, and the sources held out, all of them
+test images. A held-out film of which the others hold a copy is left out and counted.
 
     guidedattn data build --root ROOT --duplicates pairs.csv --output all.csv
     python examples/hold_out.py all.csv ACCXRD FCCXRD --films films.csv --elsewhere elsewhere.csv
@@ -18,7 +18,7 @@ from guidedattn.data import Manifest
 def main() -> None:
     """Write both manifests."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("manifest", type=Path, help="of all sources, with splits; paths relative to its folder")
+    parser.add_argument("manifest", type=Path, help="of all sources, with splits")
     parser.add_argument("sources", nargs="+", help="to hold out")
     parser.add_argument("--films", type=Path, required=True, help="the CSV of the others, in the same folder")
     parser.add_argument("--elsewhere", type=Path, required=True, help="the CSV of those held out, likewise")

@@ -160,7 +160,7 @@ class HeadTraining(pl.LightningModule):
         loss: Tensor = self.criterion(logits, batch["label"])
         accuracy = (logits.argmax(1) == batch["label"]).float().mean()
         values = {f"{stage}/loss": loss, f"{stage}/accuracy": accuracy}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(logits))
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(logits))
         return loss
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002

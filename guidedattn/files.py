@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and digests of what they hold."""
+"""Files that are whole or absent, locks, and digests; the one module that imports filelock."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 from uuid import uuid4
+
+from filelock import FileLock
 
 
 @contextmanager
@@ -29,6 +31,18 @@ def whole_file(path: Path) -> Iterator[TextIO]:
     """Open a text file for writing that appears under its name only once it is complete."""
     with whole_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         yield file
+
+
+@contextmanager
+def locked(path: Path, wait: bool) -> Iterator[None]:
+    """Hold the lock that a file stands for; it ends with this process, however it ends.
+
+    Raises:
+        TimeoutError: another process holds it, and there is no `wait`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path, timeout=-1 if wait else 0):
+        yield
 
 
 def sha256(path: str | Path) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -23,7 +22,8 @@ from guidedattn.cli_errors import ShortParser
 from guidedattn.data import ImageDataModule
 from guidedattn.errors import ConfigError
 from guidedattn.files import whole_file
-from guidedattn.jobs import in_processes, quieten
+from guidedattn.jobs import quieten
+from guidedattn.launchers import add_job_options, build_launcher
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -57,9 +57,7 @@ def parser() -> ShortParser:
     options.add_argument("--pruner", type=optuna.pruners.BasePruner | None, default=None, help="median")
     options.add_argument("--seed", type=int, default=0, help="of every trial's weights and order")
     options.add_argument("--storage", type=str | None, default=None, help="an SQLAlchemy URL; SQLite without")
-    options.add_argument("--jobs", type=int, default=1, help="trials at a time")
-    options.add_argument("--threads", type=int, default=1, help="of each trial")
-    options.add_argument("--output", type=Path, default=Path("guidedattn_tune"), help="folder of results")
+    add_job_options(options, "trials", "guidedattn_tune")
     return options
 
 
@@ -192,14 +190,15 @@ def run(words: Sequence[str]) -> None:
     """
     words = list(words[1:])
     search = Search(words)
-    output, jobs, threads = (search.options[name] for name in ("output", "jobs", "threads"))
+    output, launcher = search.options.output, build_launcher(search.options)
     for key, space in search.options.search.items():
         suggest(_optuna().trial.FixedTrial({key: _any_of(space)}), key, space)
     output.mkdir(parents=True, exist_ok=True)
     study = search.open()
     console = Console()
     with console.status("searching"):
-        errors = in_processes(work, {f"worker {i}": (words,) for i in range(jobs)}, jobs, threads)
+        jobs = {f"worker {i}": (words,) for i in range(search.options.jobs)}
+        errors = launcher.run(work, jobs, output / "jobs")
     for error in errors.values():
         raise ConfigError(f"a trial failed: {' '.join(str(error).split()):.300}") from error
     with whole_file(output / "trials.csv") as file:

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "guidedattn"
 FAMILIES = {"backbones", "heads", "gates", "masks", "explainers", "losses", "metrics"}
 LAYERS = [
-    {"errors", "files", "jobs"},
+    {"errors", "files", "jobs", "launchers"},
     {"component", "checkpoints", "optim"},  # what components, or the modules that own them, are built with
     {"guidance", "backgrounds"},
     FAMILIES,
@@ -104,7 +104,8 @@ def test_data_knows_nothing_of_models(name):
         ("segmentation_models_pytorch", "guidedattn.masks.unet"),
         ("safetensors", "guidedattn.checkpoints"),
         ("matplotlib", "guidedattn.figures"),
-        ("filelock", "guidedattn.study.command"),
+        ("filelock", "guidedattn.files"),
+        ("submitit", "guidedattn.launchers"),
         ("pytorch_grad_cam", "guidedattn.metrics.grad_cam"),
         ("PIL", "guidedattn.data.images"),
         ("scipy", "guidedattn.masks.parts"),

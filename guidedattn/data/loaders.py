@@ -21,10 +21,10 @@ class EpochSampler(RandomSampler):
     Lightning's own distributed sampler in its place.
     """
 
-    def __init__(self, data_source: Sized, seed: int) -> None:
+    def __init__(self, data_source: Sized, seed: int, epoch: int = 0) -> None:
         super().__init__(data_source)
         self.seed = seed
-        self.epoch = 0
+        self.epoch = epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass."""
@@ -38,18 +38,24 @@ class EpochSampler(RandomSampler):
 
 
 def train_loader(
-    dataset: Dataset[Any], batch_size: int, num_workers: int, seed: int, world_size: int = 1
+    dataset: Dataset[Any],
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    world_size: int = 1,
+    epoch: int = 0,
 ) -> DataLoader[Any]:
     """Return a shuffling loader that never ends on a batch of one image.
 
     BatchNorm cannot train on a single image, so such a last batch is left out of the epoch (another
-    image falls into it in the next epoch).
+    image falls into it in the next epoch). `epoch` is the first: workers ask for their first images before
+    Lightning tells a resumed run's epoch.
     """
     per_process = math.ceil(_length(dataset) / world_size)
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(dataset, seed),  # type: ignore[arg-type]  # a map-style dataset has a length
+        sampler=EpochSampler(dataset, seed, epoch),  # type: ignore[arg-type]  # a map-style dataset has a length
         drop_last=per_process > batch_size and per_process % batch_size == 1,
         # Not persistent: fresh workers draw their seed from the global generator in every epoch, so a
         # resumed run augments exactly as the uninterrupted one.
@@ -84,6 +90,9 @@ def _workers(num_workers: int, persistent: bool) -> dict[str, Any]:
         "num_workers": num_workers,
         "worker_init_fn": pl_worker_init_function,
         "persistent_workers": persistent and num_workers > 0,
+        # Workers that stay draw their seed in the first pass only: from the global generator, a resumed run
+        # would draw it once more than the uninterrupted one.
+        "generator": torch.Generator() if persistent and num_workers > 0 else None,
         "pin_memory": torch.cuda.is_available(),
     }
 

@@ -201,7 +201,12 @@ class ImageDataModule(LightningDataModule):
         """Return the shuffled and augmented training images."""
         world_size = 1 if self.trainer is None else self.trainer.world_size
         dataset = self._dataset("train")
-        return train_loader(dataset, self.batch_size, self.num_workers, self.seed, world_size)
+        return train_loader(dataset, self.batch_size, self.num_workers, self.seed, world_size, self._epoch())
+
+    def _epoch(self) -> int:
+        """The epoch that comes next; `trainer.current_epoch` is one behind while a run resumes."""
+        progress: Any = None if self.trainer is None else self.trainer.fit_loop.epoch_progress
+        return progress.current.processed if progress else 0
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation images."""

@@ -26,7 +26,8 @@ from guidedattn.data import ImageDataModule
 from guidedattn.data.markers import Marker
 from guidedattn.files import whole_file
 from guidedattn.gates import MultiplyGate
-from guidedattn.jobs import in_processes
+from guidedattn.jobs import Launcher
+from guidedattn.launchers import add_job_options, build_launcher
 from guidedattn.shortcut.cost import step_costs
 from guidedattn.shortcut.report import save_figure, summarise, table, to_markdown
 from guidedattn.shortcut.runs import Bench, Run, carry_out, finished, settings_digest
@@ -55,9 +56,7 @@ def parser() -> ShortParser:
     )
     options.add_argument("--seeds", type=list[int], default=[0, 1, 2], help="one run each per recipe")
     options.add_argument("--epochs", type=int, default=5, help="passes over the training images")
-    options.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    options.add_argument("--threads", type=int, default=1, help="of each job")
-    options.add_argument("--output", type=Path, default=Path("guidedattn_shortcut"), help="folder of results")
+    add_job_options(options, "runs", "guidedattn_shortcut")
     return options
 
 
@@ -67,10 +66,11 @@ class Benchmark:
     Args:
         options: as parsed.
         words: the command line, for other processes to parse again.
+        launcher: where they run.
     """
 
-    def __init__(self, options: Namespace, words: Sequence[str]) -> None:
-        self.options, self.words = options, list(words)
+    def __init__(self, options: Namespace, words: Sequence[str], launcher: Launcher) -> None:
+        self.options, self.words, self.launcher = options, list(words), launcher
         self.folder = options.output / "runs"
         self.shared = {
             "data": options.data.as_dict(),
@@ -123,7 +123,7 @@ class Benchmark:
             progress.update(task, completed=done)
 
         jobs = {run.name: (self.words, run, self.folder, digests[run]) for run in missing}
-        errors = in_processes(_job, jobs, self.options.jobs, self.options.threads, tick=tick)
+        errors = self.launcher.run(_job, jobs, self.options.output / "jobs", tick) if jobs else {}
         tick()
         for error in errors.values():
             raise error
@@ -139,7 +139,7 @@ class Benchmark:
         )
         if not path.exists() or json.loads(path.read_text())["runs"] != digests:
             jobs = {"steps": (self.words, one, path, digests)}
-            for error in in_processes(_time_steps, jobs, threads=self.options.threads).values():
+            for error in self.launcher.run(_time_steps, jobs, self.options.output / "jobs").values():
                 raise error
         steps: dict[str, float] = json.loads(path.read_text())["steps"]
         return steps
@@ -166,7 +166,7 @@ def _time_steps(words: Sequence[str], runs: Mapping[str, Run], path: Path, diges
 def run(words: Sequence[str]) -> None:
     """Run the benchmark, print its table and leave runs, table, figure and numbers in the output folder."""
     options = parser().parse_args(list(words[1:]))
-    benchmark = Benchmark(options, words[1:])
+    benchmark = Benchmark(options, words[1:], build_launcher(options))
     first = benchmark.first_runs()  # a mistake in a recipe shows before anything is written
     with whole_file(options.output / "config.yaml") as file:
         file.write(parser().dump(options, skip_unset=False))

@@ -10,18 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from guidedattn.callbacks import versions
 from guidedattn.data import ImageDataModule
 from guidedattn.errors import ConfigError
-from guidedattn.files import whole_file
-from guidedattn.jobs import in_processes, quieten
+from guidedattn.files import locked, whole_file
+from guidedattn.jobs import Launcher, quieten
+from guidedattn.launchers import build_launcher
 from guidedattn.study.comparators import judge_comparators
 from guidedattn.study.options import build_comparators, build_data, build_set, parser
 from guidedattn.study.plan import Plan, Run
+from guidedattn.study.recipes import parse
 from guidedattn.study.results import gather, set_names
 from guidedattn.study.statistics import require_statistics
 from guidedattn.study.train import carry_out
@@ -35,13 +36,14 @@ def run(words: Sequence[str]) -> None:
         ConfigError: options that do not fit, an output folder of other settings, or runs that failed.
     """
     words = list(words[1:])
-    options = parser().parse_args(words)
+    options = parse(words)
     if options.select < 1 or not options.seeds or not options.bodies:
         raise ConfigError("a study needs at least one body, one seed and select: 1")
     require_statistics()
     quieten()
     data, external = build_data(words)
     data.setup("fit")
+    launcher = build_launcher(options)
     plan = Plan(options, data_digest([data, *external.values()]))
     for possible in plan.possible:
         plan.result(possible)  # refuses an earlier study's folder before anything is written
@@ -52,7 +54,7 @@ def run(words: Sequence[str]) -> None:
             json.dump(versions(), file, indent=2)
         with whole_file(options.output / "manifest.csv") as file:
             data.manifest().to_csv(file, index=False)
-        _study(plan, words, data.class_names)
+        _study(Study(plan, words, launcher), data.class_names)
 
 
 @contextmanager
@@ -62,16 +64,15 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another call works in it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with locked(folder / ".lock", wait=False):
             yield
-    except Timeout:
+    except TimeoutError:
         raise ConfigError(f"another call works in {folder}") from None
 
 
-def _study(plan: Plan, words: Sequence[str], class_names: Sequence[str]) -> None:
-    study, options = Study(plan, words), plan.options
+def _study(study: Study, class_names: Sequence[str]) -> None:
+    plan, words, options = study.plan, study.words, study.plan.options
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console()
     with Progress(*columns, console=console) as progress:
@@ -99,10 +100,11 @@ class Study:
     Args:
         plan: which runs there are.
         words: the command line, for other processes to build the data from.
+        launcher: where they run.
     """
 
-    def __init__(self, plan: Plan, words: Sequence[str]) -> None:
-        self.plan, self.words = plan, list(words)
+    def __init__(self, plan: Plan, words: Sequence[str], launcher: Launcher) -> None:
+        self.plan, self.words, self.launcher = plan, list(words), launcher
         self.status: dict[str, dict[str, Any]] = {}
 
     def carry_out(self, runs: Sequence[Run], progress: Progress, label: str) -> list[dict[str, Any]]:
@@ -121,8 +123,7 @@ class Study:
         tick()
         options, folder = self.plan.options, self.plan.folder
         jobs = {name: (self.words, run, folder, dict(options.trainer)) for name, run in missing.items()}
-        share = options.jobs, options.threads, options.gpus
-        errors = in_processes(carry_out, jobs, *share, tick) if jobs else {}
+        errors = self.launcher.run(carry_out, jobs, options.output / "jobs", tick) if jobs else {}
         self._write_status(runs, errors)
         if errors:
             name, error = next(iter(errors.items()))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.cli_errors import ShortParser
 from guidedattn.component import default
 from guidedattn.data import ImageDataModule
 from guidedattn.gates import BackgroundGate, MultiplyGate
+from guidedattn.launchers import add_job_options
 from guidedattn.losses import AttentionMining
 from guidedattn.study import onnx_model as _onnx  # noqa: F401  short class names resolve for what is imported
 from guidedattn.study.comparators import Comparator
@@ -60,6 +60,12 @@ def parser() -> ShortParser:
         required=True,
         help="by name, arguments of GuidedClassifier (backbone, ...), and `image_size` where it differs",
     )
+    options.add_argument(
+        "--recipe",
+        type=Literal["paper", "modern"],
+        default="paper",
+        help="optimizer, schedule and epochs, where `model` and the stages are silent",
+    )
     options.add_argument("--stage1", type=Stage, default=Stage(), help="the head on a frozen body")
     options.add_argument("--stage2", type=Stage, default=Stage(), help="body and head")
     options.add_argument("--stage3", type=Stage, default=Stage(), help="with guidance")
@@ -72,10 +78,7 @@ def parser() -> ShortParser:
     options.add_argument("--seeds", type=list[int], default=[0], help="repeats: one run of everything each")
     options.add_argument("--trainer", type=dict, default={}, help="more arguments of Lightning's Trainer")
     options.add_argument("--resamples", type=int, default=1000, help="bootstrap draws of an interval")
-    options.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    options.add_argument("--threads", type=int, default=1, help="of each run")
-    options.add_argument("--gpus", type=list[str], default=[], help="dealt out to the jobs, such as [0,1]")
-    options.add_argument("--output", type=Path, default=Path("guidedattn_study"), help="folder of results")
+    add_job_options(options, "runs", "guidedattn_study")
     return options
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 import lightning.pytorch as pl
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.utils.data import DataLoader
 
 from guidedattn.checkpoints import load_weights
@@ -22,13 +22,23 @@ from guidedattn.data import ImageDataModule, ImageDataset, StoredMasks, TensorCa
 from guidedattn.data.loaders import train_loader
 from guidedattn.errors import ConfigError, DataError
 from guidedattn.features import FeatureCache, FeatureDataset, HeadTraining, require_pooling_first
-from guidedattn.files import whole_file
+from guidedattn.files import locked, whole_file
 from guidedattn.jobs import quieten
 from guidedattn.mask_cache import fill
 from guidedattn.masks import MaskProvider
 from guidedattn.study.options import build_data
 from guidedattn.study.plan import RUN_KEYS, Run, slug
 from guidedattn.study.predictions import judge_external, judge_split, save_maps
+from guidedattn.study.resume import (
+    BEST,
+    LAST,
+    PROGRESS,
+    KeepEpochs,
+    RandomState,
+    WholeCheckpoints,
+    kept,
+    prepare,
+)
 
 
 def carry_out(words: Sequence[str], run: Run, folder: Path, trainer_options: dict[str, Any]) -> None:
@@ -41,27 +51,42 @@ def carry_out(words: Sequence[str], run: Run, folder: Path, trainer_options: dic
         trainer_options: more arguments of Lightning's `Trainer`.
     """
     quieten()  # importing Lightning gave it its voice back
-    part, started = folder / f".{run.name}.part", time.perf_counter()
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
-    part.mkdir(parents=True)
+    # A job of a call that was killed may still run on a cluster: its successor waits, and has nothing to do.
+    with locked(folder.parent / ".locks" / run.name, wait=True):
+        if not (folder / run.name).exists():
+            _carry_out(words, run, folder, trainer_options)
+
+
+def _carry_out(words: Sequence[str], run: Run, folder: Path, trainer_options: dict[str, Any]) -> None:
+    part = folder / f".{run.name}.part"
+    last, keep = prepare(part, run.settings), KeepEpochs(part, run.settings)
     pl.seed_everything(run.seed, workers=True, verbose=False)
     data, _ = build_data(words, run.image_size)
     data.setup("fit")
     model = _model(run, data, folder)
-    trainer = _trainer(run, part, trainer_options)
+    trainer = _trainer(run, keep, trainer_options)
     if run.stage == 1:
-        _train_head(model, data, run, trainer, FeatureCache(folder.parent / "features"))
+        _train_head(model, data, run, trainer, FeatureCache(folder.parent / "features"), last)
     else:
         _keep_masks(model, data, folder)
-        trainer.fit(model, data)
+        trainer.fit(model, data, ckpt_path=last, weights_only=True)
     model = _best(model, trainer, run, part)
-    _keep_history(part)
-    found = _judge(model, words, run, folder, part, trainer.strategy.root_device)
-    description = {key: getattr(run, key) for key in RUN_KEYS}
-    summary = {"settings": run.settings, **description, **found, "seconds": time.perf_counter() - started}
+    training = kept(part)  # from the file: the trainer may have trained in other processes
+    with whole_file(part / "history.csv") as file:
+        pd.DataFrame(training["history"]).to_csv(file, index=False)
+    judging = time.time()
+    summary = {
+        "settings": run.settings,
+        **{key: getattr(run, key) for key in RUN_KEYS},
+        **_judge(model, words, run, folder, part, trainer.strategy.root_device),
+        "resumed": training["resumed"],
+        "seconds": training["seconds"] + time.time() - judging,
+    }
     with whole_file(part / "run.json") as file:
         json.dump(summary, file, indent=2)
     part.rename(folder / run.name)
+    for name in (LAST, PROGRESS):
+        (folder / run.name / name).unlink()
 
 
 def _model(run: Run, data: ImageDataModule, folder: Path) -> GuidedClassifier:
@@ -72,24 +97,36 @@ def _model(run: Run, data: ImageDataModule, folder: Path) -> GuidedClassifier:
     return GuidedClassifier(**{**run.arguments, **names, "initial_weights": start})
 
 
-def _trainer(run: Run, part: Path, options: dict[str, Any]) -> pl.Trainer:
-    return pl.Trainer(
+def _trainer(run: Run, keep: KeepEpochs, options: dict[str, Any]) -> pl.Trainer:
+    """The trainer of a run.
+
+    Raises:
+        ConfigError: a strategy that begins by calling the command again.
+    """
+    trainer = pl.Trainer(
         max_epochs=run.training.epochs,
-        logger=CSVLogger(part, name="", version="log"),
-        callbacks=[
-            EarlyStopping("val/loss", patience=run.training.patience),
-            ModelCheckpoint(part, filename="best", monitor="val/loss", save_weights_only=True),
-            _Progress(part / "progress.json"),
-        ],
+        logger=False,
+        plugins=[WholeCheckpoints(), LightningEnvironment()],  # a run is one job, whatever started it
+        callbacks=[EarlyStopping("val/loss", patience=run.training.patience), RandomState(), keep],
         enable_model_summary=False,
         enable_progress_bar=False,
         num_sanity_val_steps=0,
         **options,
     )
+    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        raise ConfigError(
+            "trainer.strategy starts the whole command again in every process: several devices need ddp_spawn"
+        )
+    return trainer
 
 
 def _train_head(
-    model: GuidedClassifier, data: ImageDataModule, run: Run, trainer: pl.Trainer, cache: FeatureCache
+    model: GuidedClassifier,
+    data: ImageDataModule,
+    run: Run,
+    trainer: pl.Trainer,
+    cache: FeatureCache,
+    last: Path | None,
 ) -> None:
     device = trainer.strategy.root_device
     val_batches = data.val_dataloader()
@@ -106,9 +143,8 @@ def _train_head(
         views.append(features)
     batch_size = data.batch_size
     train = train_loader(FeatureDataset(views, labels), batch_size, 0, data.seed)
-    trainer.fit(
-        HeadTraining(model), train, DataLoader(FeatureDataset([val_features], val_labels), batch_size)
-    )
+    val = DataLoader(FeatureDataset([val_features], val_labels), batch_size)
+    trainer.fit(HeadTraining(model), train, val, ckpt_path=last, weights_only=True)
 
 
 def _best(model: GuidedClassifier, trainer: pl.Trainer, run: Run, part: Path) -> GuidedClassifier:
@@ -117,7 +153,7 @@ def _best(model: GuidedClassifier, trainer: pl.Trainer, run: Run, part: Path) ->
     Raises:
         DataError: the validation loss was never finite.
     """
-    best = part / "best.ckpt"
+    best = part / BEST
     if not best.is_file():
         raise DataError(f"{run.name}: the validation loss was never finite; lower the learning rate")
     if run.stage == 1:
@@ -125,14 +161,6 @@ def _best(model: GuidedClassifier, trainer: pl.Trainer, run: Run, part: Path) ->
         trainer.strategy.connect(model)
         trainer.save_checkpoint(best, weights_only=True)
     return GuidedClassifier.load_from_checkpoint(best)
-
-
-def _keep_history(part: Path) -> None:
-    """One row per epoch, of what Lightning's logger wrote in two."""
-    log = pd.read_csv(part / "log" / "metrics.csv").groupby("epoch", as_index=False).first()
-    with whole_file(part / "history.csv") as file:
-        log.drop(columns="step").to_csv(file, index=False)
-    shutil.rmtree(part / "log")
 
 
 def _keep_masks(model: GuidedClassifier, data: ImageDataModule, folder: Path) -> None:
@@ -182,15 +210,3 @@ def _judge(
         "parameters": sum(p.numel() for net in nets for p in net.parameters()),
         "bytes": sum(value.numel() * value.element_size() for value in state),
     }
-
-
-class _Progress(pl.Callback):
-    """Leaves the epoch in a file, for `status.json`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """One epoch more."""
-        with whole_file(self.path) as file:
-            json.dump({"epoch": trainer.current_epoch + 1, "of": trainer.max_epochs}, file)

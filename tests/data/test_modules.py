@@ -106,6 +106,22 @@ def test_the_order_is_a_function_of_seed_and_epoch(make_folders: Folders, tmp_pa
     assert run(1)[0] != whole[0]
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_run_goes_on_with_the_order_of_its_epoch(
+    make_folders: Folders, tmp_path: Path, num_workers: int
+) -> None:
+    root, checkpoint = make_folders(), tmp_path / "two epochs.ckpt"
+
+    def run(epochs: int, resumed: bool) -> tuple[Trainer, dict[int, list[int]]]:
+        data = MaskedImageDataModule(root=root, image_size=4, num_workers=num_workers, batch_size=4)
+        model, engine = Counting(), trainer(max_epochs=epochs)
+        engine.fit(model, data, ckpt_path=checkpoint if resumed else None, weights_only=True)
+        return engine, model.epochs
+
+    run(2, resumed=False)[0].save_checkpoint(checkpoint)
+    assert run(3, resumed=True)[1][2] == run(3, resumed=False)[1][2]
+
+
 def test_workers_and_processes_read_the_same_images(make_folders: Folders) -> None:
     root = make_folders()
     alone = MaskedImageDataModule(root=root, image_size=4)

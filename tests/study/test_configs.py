@@ -6,13 +6,14 @@ import pytest
 
 from guidedattn.study.options import parser
 from guidedattn.study.plan import Plan
+from guidedattn.study.recipes import parse
 
 CONFIGS = Path(__file__).resolve().parents[2] / "examples" / "configs"
 
 
 def plan(*names, more=()):
     words = [word for name in names for word in ("--config", str(CONFIGS / f"{name}.yaml"))]
-    return Plan(parser().parse_args([*words, *more]), "data")
+    return Plan(parse([*words, *more]), "data")
 
 
 def test_the_papers_recipe_is_its_ten_bodies_and_its_optimiser():
@@ -31,8 +32,8 @@ def test_the_papers_recipe_is_its_ten_bodies_and_its_optimiser():
     assert [study.first[0].arguments["freeze_backbone"], arguments["freeze_backbone"]] == [True, False]
 
 
-def test_the_modern_recipe_changes_optimiser_epochs_and_repeats_alone():
-    study = plan("study_paper", "study_modern", "cxr", more=["--data.root", "here"])
+def test_the_modern_recipe_changes_optimiser_epochs_views_and_repeats_alone():
+    study = plan("study_paper", "cxr", more=["--data.root", "here", "--recipe", "modern"])
     assert len(study.first) == 30
     second = study.second(["VGG-16"])[0]
     assert second.arguments["optimizer"]["class_path"] == "torch.optim.AdamW"
@@ -40,6 +41,40 @@ def test_the_modern_recipe_changes_optimiser_epochs_and_repeats_alone():
     assert second.arguments["lr_scheduler"]["init_args"]["T_max"] == second.training.epochs == 20
     assert second.arguments["head"]["class_path"].endswith("MLPHead")
     assert (study.first[0].views, second.views) == (5, 1)
+    assert study.first[0].arguments["optimizer"]["init_args"]["lr"] == 1e-3
+
+
+def test_what_somebody_gave_wins_over_the_recipe():
+    given = ["--recipe", "modern", "--seeds", "[4]", "--stage2.patience", "3", "--stage3.epochs", "7"]
+    study = plan("study_phantoms", more=given)  # its configs give an optimizer, and the epochs of all stages
+    (second,), third = study.second(["ResNet 10t"]), study.third(["ResNet 10t"])[0]
+    assert second.arguments["optimizer"]["init_args"]["lr"] == 2e-3
+    assert (second.training.epochs, second.training.patience) == (8, 3)
+    assert third.training.patience == 10
+    assert third.training.epochs == third.arguments["lr_scheduler"]["init_args"]["T_max"] == 7
+    (own,) = plan(
+        "study_phantoms",
+        more=[*given, "--stage2.model", "{optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.5}}}"],
+    ).second(["ResNet 10t"])
+    assert own.arguments["optimizer"]["init_args"]["lr"] == 0.5
+    assert own.arguments["lr_scheduler"] is None
+
+
+def test_the_config_that_a_study_leaves_gives_the_same_runs(tmp_path):
+    words = [
+        "--config",
+        str(CONFIGS / "study_paper.yaml"),
+        "--data",
+        "PhantomDataModule",
+        "--recipe",
+        "modern",
+    ]
+    options = parse(words)
+    (tmp_path / "config.yaml").write_text(parser().dump(options, skip_unset=False))
+    again = Plan(parse(["--config", str(tmp_path / "config.yaml")]), "data")
+    assert [run.settings for run in again.possible] == [
+        run.settings for run in Plan(options, "data").possible
+    ]
 
 
 def test_a_run_is_identified_by_all_it_depends_on_and_by_nothing_else():

@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from guidedattn.cli import main
-from guidedattn.jobs import in_processes
+from guidedattn.jobs import LocalProcesses
 
 CONFIG = """
 data:
@@ -30,7 +30,7 @@ model:
   head: {class_path: LinearHead}
   optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 3.0e-3}}
 stage1: {epochs: 4}
-stage2: {epochs: 2}
+stage2: {epochs: 6}
 stage3: {epochs: 2}
 arms:
   both:
@@ -78,7 +78,7 @@ def kill_when(process, seen, delay):
 
 
 @pytest.mark.slow
-def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_path):
+def test_killed_four_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     reference = start([*config, str(whole)])
     chance = random.Random(5)
@@ -86,6 +86,7 @@ def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_
     moments = [  # while features are computed; during or just after a checkpoint's write; in stage III
         (lambda: any((broken / "features").rglob("*.npy")), chance.uniform(0, 0.05)),
         (lambda: any(runs.glob(".stage2*.part/*.ckpt*")), 0.0),
+        (lambda: any(runs.glob(".stage2*.part/last.ckpt")), 0.0),  # an epoch is finished
         (lambda: any(runs.glob(".stage3*.part/progress.json")), chance.uniform(0, 0.3)),
     ]
     for seen, delay in moments:
@@ -103,7 +104,13 @@ def test_killed_three_times_and_resumed_it_ends_with_the_same_bytes(config, tmp_
     for name in [*(f"tables/{name}" for name in names), "results.json"]:
         assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
     assert {run["state"] for run in json.loads((broken / "status.json").read_text()).values()} == {"done"}
-    assert not list(runs.glob(".*"))  # nothing half-made is left
+    assert not list(runs.rglob(".*"))  # nothing half-made is left
+    (second,) = runs.glob("stage2*")
+    assert json.loads((second / "run.json").read_text())["resumed"][0] >= 1  # not at the first epoch
+    predictions = [path.relative_to(whole) for path in whole.rglob("predictions/*.csv")]
+    assert len(predictions) == 4 * 4
+    for path in predictions:
+        assert (whole / path).read_bytes() == (broken / path).read_bytes(), path
 
     results = json.loads((broken / "results.json").read_text())
     assert [m["title"] for m in results["models"][2:]] == [
@@ -176,15 +183,16 @@ def fail_or_not(fails):
 
 def test_gpus_are_dealt_out_and_a_failing_job_stops_no_other(tmp_path):
     paths = [tmp_path / str(i) for i in range(6)]
-    assert in_processes(tell_gpu, {path.name: [path] for path in paths}, 2, gpus=["3", "5"]) == {}
+    jobs = {path.name: [path] for path in paths}
+    assert LocalProcesses(2, gpus=["3", "5"]).run(tell_gpu, jobs, tmp_path) == {}
     assert {path.read_text() for path in paths} == {"3", "5"}
-    errors = in_processes(fail_or_not, {"a": [True], "b": [False], "c": [True]})
+    errors = LocalProcesses().run(fail_or_not, {"a": [True], "b": [False], "c": [True]}, tmp_path)
     assert {name: str(error) for name, error in errors.items()} == {"a": "no luck", "c": "no luck"}
 
 
 SLEEPER = """
-import os, signal, sys, time
-from guidedattn.jobs import in_processes
+import os, pathlib, signal, sys, time
+from guidedattn.jobs import LocalProcesses
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they start behind
 
@@ -193,7 +201,7 @@ def sleep(path):
     time.sleep(120)
 
 if __name__ == "__main__":
-    in_processes(sleep, {"a": [sys.argv[1]]})
+    LocalProcesses().run(sleep, {"a": [sys.argv[1]]}, pathlib.Path())
 """
 
 
