@@ -96,6 +96,15 @@ def sleep(path):
     time.sleep(300)
 
 
+@pytest.fixture
+def interruptible():
+    """Shells let what they start behind ignore Ctrl-C, and processes inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_cancels_the_jobs(words, tmp_path):
     def tick():
         if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
