@@ -145,15 +145,15 @@ def save_intervals(
         series: by name, mean and standard deviation per line.
         axis: what is drawn, a share between 0 and 1.
     """
-    figure = Figure(figsize=(7, 0.36 * len(names) + 1.1), dpi=130, layout="constrained")
+    figure = Figure(figsize=(7, 0.42 * len(names) + 1.1), dpi=130, layout="constrained")
     axes = figure.subplots()
     styles = zip(("#0072b2", "#7f7f7f", "#d55e00"), ("o", "s", "D"), strict=True)  # told apart by shape too
-    for (label, values), (colour, shape) in zip(series.items(), styles, strict=True):
+    for place, ((label, values), (colour, shape)) in enumerate(zip(series.items(), styles, strict=True)):
         means, spreads = zip(*values, strict=True)
-        lines = range(len(names))
+        shift = 0.24 * (place - (len(series) - 1) / 2)  # or equal values hide each other
         axes.errorbar(
             means,
-            lines,
+            [line + shift for line in range(len(names))],
             xerr=[0 if s != s else s for s in spreads],
             fmt=shape,
             color=colour,
