@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--elsewhere", type=Path, required=True, help="the CSV of those held out, likewise")
     options = parser.parse_args()
     table = Manifest.read(options.manifest).table
+    if unknown := sorted(set(options.sources) - set(table["source"])):
+        raise SystemExit(f"{options.manifest} holds no image of {', '.join(unknown)}")
     out = table["source"].isin(options.sources)
     shared = (table["group"] != "") & table["group"].isin(table.loc[~out, "group"])
     elsewhere = table[out & ~shared].assign(split="test")

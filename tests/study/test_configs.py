@@ -98,3 +98,16 @@ def test_the_most_accurate_bodies_over_all_repeats_go_on(select, chosen):
     accuracies = {"ResNet 10t": (0.7, 0.6), "small ResNet": (0.5, 0.9), "small EfficientNet": (0.9, 0.39)}
     results = [{"body": b, "val_accuracy": a} for b, values in accuracies.items() for a in values]
     assert study.choose(results) == chosen
+
+
+def test_the_study_on_real_films_has_every_arm_of_the_question_and_two_seeds():
+    study = plan("study_cxr")
+    third = study.third(["EfficientNet-Lite0"])
+    assert [run.arm for run in third[::2]] == [
+        "none", "gate", "mining", "both", "recommended", "crop", "outside only"
+    ]  # fmt: skip
+    recommended = third[8].arguments
+    assert recommended["gate"]["class_path"].endswith("MultiplyGate")
+    assert recommended["input_gate"]["init_args"]["background"]["class_path"].endswith("FittedBackground")
+    assert third[8].training.epochs == recommended["lr_scheduler"]["init_args"]["T_max"] == 3
+    assert len(study.first) == 4 * 2
