@@ -150,7 +150,7 @@ def _classes(
         [_row_name(m), *(_of(m, key, "classes", c, score) for score in ("accuracy", "f1") for c in names)]
         for m in models
     ]
-    title = f"Accuracy (recall) and F1 within classes after stage {STAGES[stage]} ({heading.lower()} images)"
+    title = f"Accuracy (recall) and F1 within classes after stage {STAGES[stage]} ({heading})"
     return Table(name, title, columns, rows)
 
 
