@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidedattn.component import Component
+from guidedattn.errors import ConfigError
 from guidedattn.guidance import EPS, resize
 
 __all__ = [
@@ -20,6 +21,9 @@ __all__ = [
     "NoiseBackground",
     "smooth_over",
 ]
+
+EDGE = 1 / 64
+"""How far the edge of an organ reaches beyond its mask, as a share of the image's width."""
 
 
 class Background(Component):
@@ -49,7 +53,7 @@ class ForeignBackground(Background):
         return images.roll(self.shift(len(images)), 0)
 
     def shift(self, places: int) -> int:
-        """How far the batch is rotated: by at least one place, so that nobody gets their own."""
+        """How far the batch is rotated: by at least one place, so that none of several gets its own."""
         return int(torch.randint(1, places, ())) if self.training and places > 1 else 1
 
 
@@ -62,29 +66,42 @@ class FittedBackground(ForeignBackground):
     exposed so that the means of the two insides agree, and the image fades into its new outside within a
     seam inside its mask. Nothing of the image's own outside is left.
 
+    Masks count as 1 above 0.5. Only images with a mask lend; where there is no other, the outside becomes
+    the mean grey of the inside.
+
     Args:
-        seam: width of the seam, as a share of the image's side.
+        seam: width of the seam, as a share of the image's width.
+
+    Raises:
+        ConfigError: `seam` does not lie in [0, 0.5).
     """
 
     def __init__(self, seam: float = 0.025) -> None:
         super().__init__()
+        if not 0 <= seam < 0.5:
+            raise ConfigError(f"FittedBackground: seam must lie in [0, 0.5), got {seam}")
         self.seam = seam
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         """The images with another outside; within the seam a mixture."""
-        mask = mask.to(images.dtype)
+        inside, films = (mask > 0.5).float(), images.float()  # sums over an image overflow in half precision
         margin = round(self.seam * images.shape[-1])
-        near = F.avg_pool2d(F.pad(mask, [margin] * 4, mode="replicate"), 2 * margin + 1, stride=1)
-        soft = (2 * near - 1).clamp(0, 1) * mask  # 0 at a straight edge, 1 from a margin on
-        return images * soft + self.fill(images, mask) * (1 - soft)
+        near = F.avg_pool2d(F.pad(inside, [margin] * 4, mode="replicate"), 2 * margin + 1, stride=1)
+        soft = (2 * near - 1).clamp(0, 1) * inside  # 0 at a straight edge, 1 from a margin on
+        return (films * soft + self.fill(films, inside) * (1 - soft)).to(images.dtype)
 
     def fill(self, images: Tensor, mask: Tensor) -> Tensor:
         """The strangers without what is inside their masks, as bright as if it were this image's inside."""
-        shift = self.shift(len(images))
-        grown = F.max_pool2d(mask, 5, stride=1, padding=2)  # edges of the organ go too
-        level, known = inside_mean(images, mask), mask.amax((1, 2, 3), keepdim=True) > 0
-        brighter = (level - level.roll(shift, 0)) * (known & known.roll(shift, 0))
-        return (smooth_over(images, grown).roll(shift, 0) + brighter).clamp(0, 1)
+        edge = max(1, round(EDGE * images.shape[-1]))  # edges of the organ go too
+        grown = F.max_pool2d(mask, 2 * edge + 1, stride=1, padding=edge)
+        lends = (mask.amax((1, 2, 3)) > 0) & (grown.amin((1, 2, 3)) < 1)
+        filled, lenders = inside_mean(images, mask).expand_as(images), lends.nonzero().flatten()
+        if len(lenders) < 2:
+            return filled
+        strangers = lenders.roll(self.shift(len(lenders)))
+        films = smooth_over(images[strangers], grown[strangers])
+        fitted = films + filled[lenders] - filled[strangers]
+        return filled.index_copy(0, lenders, fitted.clamp(0, 1))
 
 
 class BlurredBackground(Background):
@@ -132,7 +149,9 @@ class ConstantBackground(Background):
 
 def inside_mean(images: Tensor, mask: Tensor) -> Tensor:
     """Mean of each image's channels inside its mask, `[B, C, 1, 1]`; 0 for an empty mask."""
-    return (images * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True).clamp_min(EPS)
+    weights = mask.float()
+    total = (images.float() * weights).sum((2, 3), keepdim=True)
+    return (total / weights.sum((2, 3), keepdim=True).clamp_min(EPS)).to(images.dtype)
 
 
 def smooth_over(images: Tensor, mask: Tensor) -> Tensor:
@@ -142,8 +161,8 @@ def smooth_over(images: Tensor, mask: Tensor) -> Tensor:
     then back, each level filling the gaps of the finer one.
 
     Args:
-        images: `[B, C, H, W]`.
-        mask: `[B, 1, H, W]` in [0, 1]; an image that is masked everywhere becomes black.
+        images: `[B, C, H, W]`, float32 or float64.
+        mask: `[B, 1, H, W]`, 0 or 1; an image that is masked everywhere becomes black.
 
     >>> image, mask = torch.tensor([[[[0.0, 0.5, 1.0, 0.5]]]]), torch.tensor([[[[0.0, 0.0, 1.0, 0.0]]]])
     >>> smooth_over(image, mask)

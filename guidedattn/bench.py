@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -19,10 +20,9 @@ from guidedattn.backbones import TimmBackbone
 from guidedattn.bench_caches import mask_steps, reading_steps
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.cli_errors import ShortParser
-from guidedattn.gates import FeatureGate, MultiplyGate, OpenGate
+from guidedattn.gates import BackgroundGate, MultiplyGate
 from guidedattn.guidance import normalise, resize
 from guidedattn.losses import (
-    AttentionLoss,
     AttentionMining,
     EnergyOutside,
     InputGradientPenalty,
@@ -42,26 +42,28 @@ def training_steps(backbone: str, batch_size: int, image_size: int, folder: Path
         "mask": (torch.rand(batch_size, 1, image_size, image_size) > 0.5).float(),
         "has_mask": torch.ones(batch_size, dtype=torch.bool),
     }
-    kinds: dict[str, tuple[FeatureGate, list[AttentionLoss]]] = {
-        "plain": (OpenGate(), []),
-        "gate": (MultiplyGate(), []),
-        "mask alignment": (OpenGate(), [MaskAlignment()]),
-        "energy outside": (OpenGate(), [EnergyOutside()]),
-        "outside penalty": (OpenGate(), [OutsidePenalty()]),
-        "attention mining": (OpenGate(), [AttentionMining()]),
-        "mining, half resolution": (OpenGate(), [AttentionMining(scale=0.5)]),
-        "mining, 1/4 of the batch": (OpenGate(), [AttentionMining(fraction=0.25)]),
-        "input gradient penalty": (OpenGate(), [InputGradientPenalty()]),
-        "gate + mining (stage III)": (MultiplyGate(), [AttentionMining()]),
+    kinds: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "gate": {"gate": MultiplyGate()},
+        "fitted outside": {"input_gate": BackgroundGate()},
+        "fitted outside + gate": {"input_gate": BackgroundGate(), "gate": MultiplyGate()},
+        "mask alignment": {"attention_losses": [MaskAlignment()]},
+        "energy outside": {"attention_losses": [EnergyOutside()]},
+        "outside penalty": {"attention_losses": [OutsidePenalty()]},
+        "attention mining": {"attention_losses": [AttentionMining()]},
+        "mining, half resolution": {"attention_losses": [AttentionMining(scale=0.5)]},
+        "mining, 1/4 of the batch": {"attention_losses": [AttentionMining(fraction=0.25)]},
+        "input gradient penalty": {"attention_losses": [InputGradientPenalty()]},
+        "gate + mining (stage III)": {"gate": MultiplyGate(), "attention_losses": [AttentionMining()]},
     }
-    steps = {name: _step(backbone, gate, losses, batch) for name, (gate, losses) in kinds.items()}
+    steps = {name: _step(backbone, guidance, batch) for name, guidance in kinds.items()}
     steps["mining, published way"] = _published_mining(backbone, batch)
     return {**steps, **_maps(backbone, batch), **mask_steps(backbone, batch, folder)}
 
 
-def _step(backbone: str, gate: FeatureGate, losses: list[AttentionLoss], batch: dict[str, Tensor]) -> Step:
+def _step(backbone: str, guidance: dict[str, Any], batch: dict[str, Tensor]) -> Step:
     torch.manual_seed(0)
-    model = GuidedClassifier(backbone=TimmBackbone(backbone), gate=gate, attention_losses=losses).train()
+    model = GuidedClassifier(backbone=TimmBackbone(backbone), **guidance).train()
 
     def step() -> None:
         model.zero_grad()

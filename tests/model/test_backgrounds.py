@@ -15,6 +15,7 @@ from guidedattn.backgrounds import (
     smooth_over,
 )
 from guidedattn.component import build, describe
+from guidedattn.errors import ConfigError
 from guidedattn.gates import BackgroundGate, MultiplyGate
 from guidedattn.losses import BackgroundConsistency, ForegroundOnly
 from tests.conftest import make_batch, tiny_classifier
@@ -92,9 +93,41 @@ def test_a_fitted_stranger_shows_no_second_organ_and_is_exposed_alike(films):
     for i in range(4):
         mean = images[i][masks[i] > 0].mean()
         assert found[i][outside[i]].mean() == pytest.approx(mean.item(), abs=0.02)
-    empty = masks.clone()
-    empty[0] = 0  # no inside to expose by
-    assert torch.allclose(background(images, empty)[0, :, :16], images[3, :, :16], atol=1e-6)
+
+
+def test_only_images_with_a_mask_lend_their_outside_and_without_any_it_is_grey(films):
+    images, masks = films
+    background = FittedBackground(seam=0.0).eval()
+    some = masks.clone()
+    some[0], some[2] = 0, 1  # no mask, and nothing but mask
+    found, brighter = (
+        background(images, some),
+        background(images + torch.tensor([0.2, 0, 0, 0]).view(4, 1, 1, 1), some),
+    )
+    assert torch.equal(found[1:], brighter[1:])
+    shift = images[1][masks[1] > 0].mean() - images[3][masks[3] > 0].mean()
+    assert torch.allclose(found[1, :, :8], images[3, :, :8] + shift, atol=1e-6)  # its only stranger
+    alone = background(images[:1], masks[:1])
+    assert torch.allclose(alone[masks[:1] == 0], images[0][masks[0] > 0].mean(), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_fitted_background_in_another_precision_is_the_same(films, dtype):
+    images, masks = films
+    expected = FittedBackground().eval()(images, masks)
+    found = FittedBackground().eval()(images.to(dtype), masks.to(dtype))
+    assert found.dtype == dtype
+    assert torch.allclose(found.float(), expected, atol=0.01)
+    grey = ConstantBackground()(torch.full((1, 1, 512, 512), 0.9, dtype=dtype), torch.ones(1, 1, 512, 512))
+    assert torch.allclose(grey.float(), torch.tensor(0.9), atol=0.01)
+
+
+def test_soft_masks_count_from_a_half():
+    images, masks = torch.rand(3, 1, 32, 32), torch.rand(3, 1, 32, 32)
+    background = FittedBackground().eval()
+    assert torch.equal(background(images, masks), background(images, (masks > 0.5).float()))
+    with pytest.raises(ConfigError, match="seam"):
+        FittedBackground(seam=-0.1)
 
 
 def test_a_fitted_background_keeps_the_range():
