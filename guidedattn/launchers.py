@@ -25,7 +25,7 @@ def add_job_options(options: ArgumentParser, what: str, output: str) -> None:
         "--launcher",
         type=Launcher | None,
         default=None,
-        help="instead of processes: SubmititLauncher; without use for --threads, --gpus and (but in tune) --jobs",
+        help="instead of processes: SubmititLauncher; ignores --threads, --gpus and (but in tune) --jobs",
     )
     options.add_argument("--output", type=Path, default=Path(output), help="folder of results")
 
