@@ -59,7 +59,8 @@ def test_a_cluster_writes_the_tables_of_local_processes(words):
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
 def test_a_run_may_train_on_two_processes(words, strategy):
     trainer = f"{{accelerator: cpu, devices: 2, strategy: {strategy}}}"
-    assert main([*words, "out", "--trainer", trainer]) == 0
+    assert main([*words, "out", "--model.mask_provider", "EllipseMask", "--trainer", trainer]) == 0
+    assert len(list(Path("out/masks").rglob("*.npy"))) == 24 + 6 + 9
     for run in ("stage1-A-seed0", "stage2-A-seed0", "stage3-A-gate-seed0"):
         table = pd.read_csv(f"out/runs/{run}/predictions/test.csv")
         assert len(table) == table["path"].nunique() == 9
@@ -215,9 +216,10 @@ def test_a_second_job_on_a_run_waits_for_the_first_and_leaves_its_work(words):
         part = plan.folder / f".{run.name}.part"
         part.mkdir(parents=True)
         (part / "mine").touch()
+        (part / "run.json").write_text('{"settings": ""}')
         with pytest.raises(subprocess.TimeoutExpired):
             second.wait(20)
         assert (part / "mine").exists()  # it did not remove what the first is writing
         part.rename(plan.folder / run.name)
     assert second.wait(120) == 0
-    assert [path.name for path in (plan.folder / run.name).iterdir()] == ["mine"]
+    assert sorted(path.name for path in (plan.folder / run.name).iterdir()) == ["mine", "run.json"]
