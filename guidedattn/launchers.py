@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,10 @@ def add_job_options(options: ArgumentParser, what: str, output: str) -> None:
     options.add_argument("--threads", type=int, default=1, help="of each process")
     options.add_argument("--gpus", type=list[str], default=[], help="dealt out to the processes: [0,1]")
     options.add_argument(
-        "--launcher", type=Launcher | None, default=None, help="instead of processes: SubmititLauncher"
+        "--launcher",
+        type=Launcher | None,
+        default=None,
+        help="instead of processes: SubmititLauncher; ignores --threads, --gpus and (but in tune) --jobs",
     )
     options.add_argument("--output", type=Path, default=Path(output), help="folder of results")
 
@@ -68,15 +74,17 @@ class SubmititLauncher(Launcher):
         folder: Path,
         tick: Callable[[], None] = lambda: None,
     ) -> dict[str, BaseException]:
-        """Submit all jobs, wait for them, and cancel what is left if the wait is broken off."""
+        """Submit all jobs, wait for them, and cancel what is left if the wait is broken off.
+
+        Raises:
+            ConfigError: the cluster refuses them.
+        """
         executor = self._executor(folder)
-        with executor.batch():
-            pending = {
-                name: executor.submit(_Attempt(), function, arguments, self.threads)
-                for name, arguments in jobs.items()
-            }
+        pending: dict[str, Any] = {}
         errors: dict[str, BaseException] = {}
         try:
+            with _interrupted_later():
+                pending.update(self._submit(executor, function, jobs))
             while pending:
                 for name in [name for name, job in pending.items() if job.done()]:
                     error = _error(pending.pop(name))
@@ -94,8 +102,41 @@ class SubmititLauncher(Launcher):
             executor = _submitit().AutoExecutor(folder, cluster=self.cluster)
             executor.update_parameters(**{"timeout_min": 24 * 60, **self.parameters})
         except (RuntimeError, NameError, TypeError, ValueError) as error:
-            raise ConfigError(f"launcher: {' '.join(str(error).split()):.300}") from error
+            raise _refusal(error) from error
         return executor
+
+    def _submit(
+        self, executor: Any, function: Callable[..., None], jobs: Mapping[str, Sequence[Any]]
+    ) -> dict[str, Any]:
+        try:
+            with executor.batch():
+                return {
+                    name: executor.submit(_Attempt(), function, arguments, self.threads)
+                    for name, arguments in jobs.items()
+                }
+        except RuntimeError as error:  # all of submitit's are
+            raise _refusal(error) from error
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Have Ctrl-C wait for the end of the block: only then is it known which jobs there are to cancel."""
+    before, pressed = signal.getsignal(signal.SIGINT), list[int]()
+    in_main = threading.current_thread() is threading.main_thread()
+    if not (in_main and before is signal.default_int_handler):  # not ours to change
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))  # noqa: ARG005
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            raise KeyboardInterrupt
+
+
+def _refusal(error: Exception) -> ConfigError:
+    return ConfigError(f"launcher: {' '.join(str(error).split()):.300}")
 
 
 class _Attempt:

@@ -17,9 +17,10 @@ class PEPXBackbone(Backbone):
     After the description in COVID-Net (Wang, Lin and Wong 2020), whose architecture was never released as
     code: a network in that style, with widths, depths and ratios of its own, and not a reproduction.
 
-    A stem of stride 2, then stages, each at half the side of the last. In a stage every `PEPXBlock` reads the
-    sum of what all blocks before it gave and of a 1x1 shortcut from the stage's input. Features are
-    `[B, widths[-1], H/32, W/32]` (rounded up) with four stages. `print` tells the number of parameters.
+    A stem of stride 2, then stages, each at half the side of the last. In a stage the first `PEPXBlock` reads
+    the pooled input, every other the sum of what all blocks before it gave and of a 1x1 shortcut from the
+    pooled input. Features are `[B, widths[-1], H/32, W/32]` (rounded up) with four stages. `print` tells the
+    number of parameters.
 
     Args:
         widths: output channels of each stage; the stem has those of the first.

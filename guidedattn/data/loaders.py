@@ -91,8 +91,10 @@ def _workers(num_workers: int, persistent: bool) -> dict[str, Any]:
         "worker_init_fn": pl_worker_init_function,
         "persistent_workers": persistent and num_workers > 0,
         # Workers that stay draw their seed in the first pass only: from the global generator, a resumed run
-        # would draw it once more than the uninterrupted one.
-        "generator": torch.Generator() if persistent and num_workers > 0 else None,
+        # would draw it once more than the uninterrupted one. Another global seed still gives other draws.
+        "generator": torch.Generator().manual_seed(torch.initial_seed())
+        if persistent and num_workers > 0
+        else None,
         "pin_memory": torch.cuda.is_available(),
     }
 

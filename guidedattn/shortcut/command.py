@@ -26,7 +26,7 @@ from guidedattn.data import ImageDataModule
 from guidedattn.data.markers import Marker
 from guidedattn.files import whole_file
 from guidedattn.gates import MultiplyGate
-from guidedattn.jobs import Launcher
+from guidedattn.jobs import Launcher, quieten
 from guidedattn.launchers import add_job_options, build_launcher
 from guidedattn.shortcut.cost import step_costs
 from guidedattn.shortcut.report import save_figure, summarise, table, to_markdown
@@ -159,6 +159,7 @@ def _job(words: Sequence[str], run: Run, folder: Path, digest: str) -> None:
 
 def _time_steps(words: Sequence[str], runs: Mapping[str, Run], path: Path, digests: list[str]) -> None:
     """The cost of all recipes' steps, in a process of its own while no other runs."""
+    quieten()
     with whole_file(path) as file:
         json.dump({"runs": digests, "steps": step_costs(_bench(words), runs)}, file, indent=2)
 

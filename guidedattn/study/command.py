@@ -21,7 +21,7 @@ from guidedattn.jobs import Launcher, quieten
 from guidedattn.launchers import build_launcher
 from guidedattn.study.comparators import judge_comparators
 from guidedattn.study.options import build_comparators, build_data, build_set, parser
-from guidedattn.study.plan import Plan, Run
+from guidedattn.study.plan import Plan, Run, record
 from guidedattn.study.recipes import parse
 from guidedattn.study.results import gather, set_names
 from guidedattn.study.statistics import require_statistics
@@ -147,7 +147,7 @@ class Study:
 
 
 def _state(folder: Path, name: str) -> dict[str, Any]:
-    if (folder / name / "run.json").exists():
+    if record(folder, name).exists():
         return {"state": "done"}
     part = folder / f".{name}.part"
     try:

@@ -32,6 +32,16 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name)
 
 
+def record(folder: Path, name: str) -> Path:
+    """What a finished run says of itself; a run is finished if this file is there.
+
+    Args:
+        folder: of all runs.
+        name: of the run.
+    """
+    return folder / name / "run.json"
+
+
 @dataclass(frozen=True)
 class Run:
     """One training.
@@ -135,7 +145,7 @@ class Plan:
         Raises:
             ConfigError: it was made with other settings.
         """
-        path = self.folder / run.name / "run.json"
+        path = record(self.folder, run.name)
         if not path.exists():
             return None
         found: dict[str, Any] = json.loads(path.read_text())

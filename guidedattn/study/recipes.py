@@ -41,13 +41,16 @@ def _fill(options: Namespace, given: Namespace) -> None:
         for key in ("epochs", "patience"):
             if key not in own:
                 options[stage][key] = preset[key]
-        if "model" not in own:
-            model: dict[str, Any] = {
-                "optimizer": default(AdamW, lr=preset["lr"], weight_decay=0.05),
-                "lr_scheduler": default(CosineAnnealingLR, T_max=options[stage]["epochs"]),
-            }
-            named = given.get("model", {})
-            options[stage]["model"] = {key: model[key] for key in model if key not in named}
+        model: dict[str, Any] = {
+            "optimizer": default(AdamW, lr=preset["lr"], weight_decay=0.05),
+            "lr_scheduler": default(CosineAnnealingLR, T_max=options[stage]["epochs"]),
+        }
+        named = given.get("model", {})
+        silent = {key: value for key, value in model.items() if key not in named}
+        options[stage]["model"] = {
+            **silent,
+            **own.get("model", {}),
+        }  # each alone: a stage may say one of them
     for key, value in {"views": 5, "seeds": [0, 1, 2]}.items():
         if key not in given:
             options[key] = value

@@ -38,7 +38,10 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class RandomState(pl.Callback):
-    """Keeps the state of every generator in checkpoints, one per process; Lightning keeps none."""
+    """Keeps the states of Python's, NumPy's and torch's generators (CUDA's too) in checkpoints, by process.
+
+    Lightning keeps none. Those of other devices (MPS, XPU) are not kept.
+    """
 
     def __init__(self) -> None:
         self.kept: list[dict[str, Any]] = []
@@ -110,20 +113,19 @@ class KeepEpochs(Checkpoint):
         if self.history:
             trainer.should_stop = self.stopped
             for config in trainer.lr_scheduler_configs:
-                if config.reduce_on_plateau and config.interval == "epoch":
+                measured = config.monitor in self.history[-1]  # if not, Lightning says so at the epoch's end
+                if config.reduce_on_plateau and config.interval == "epoch" and measured:
                     config.scheduler.step(self.history[-1][str(config.monitor)])
         self._tell(trainer)
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Forget the last epoch's values: one that is not measured again must not count twice."""
-        trainer.callback_metrics.clear()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Keep the epoch; early stopping has judged it before."""
         values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         self.history.append({"epoch": trainer.current_epoch, **values})
         self.stopped = trainer.should_stop
-        loss = trainer.strategy.broadcast(values.get("val/loss", math.inf))  # one answer for all processes
+        # One answer for all processes. In an epoch that was cut short (max_steps) it is the last one's, which
+        # is not below the best.
+        loss = trainer.strategy.broadcast(values.get("val/loss", math.inf))
         if loss < self.best:
             self.best = loss
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)

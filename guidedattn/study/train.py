@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +25,10 @@ from guidedattn.errors import ConfigError, DataError
 from guidedattn.features import FeatureCache, FeatureDataset, HeadTraining, require_pooling_first
 from guidedattn.files import locked, whole_file
 from guidedattn.jobs import quieten
-from guidedattn.mask_cache import fill
+from guidedattn.mask_cache import MaskCache, fill
 from guidedattn.masks import MaskProvider
 from guidedattn.study.options import build_data
-from guidedattn.study.plan import RUN_KEYS, Run, slug
+from guidedattn.study.plan import RUN_KEYS, Run, record, slug
 from guidedattn.study.predictions import judge_external, judge_split, save_maps
 from guidedattn.study.resume import (
     BEST,
@@ -53,22 +54,37 @@ def carry_out(words: Sequence[str], run: Run, folder: Path, trainer_options: dic
     quieten()  # importing Lightning gave it its voice back
     # A job of a call that was killed may still run on a cluster: its successor waits, and has nothing to do.
     with locked(folder.parent / ".locks" / run.name, wait=True):
-        if not (folder / run.name).exists():
-            _carry_out(words, run, folder, trainer_options)
+        if not record(folder, run.name).exists():
+            part = folder / f".{run.name}.part"
+            if not _whole(part, run):
+                _carry_out(words, run, folder, part, trainer_options)
+            for name in (LAST, PROGRESS):
+                (part / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / run.name, ignore_errors=True)  # no finished run
+            part.rename(folder / run.name)
 
 
-def _carry_out(words: Sequence[str], run: Run, folder: Path, trainer_options: dict[str, Any]) -> None:
-    part = folder / f".{run.name}.part"
+def _whole(part: Path, run: Run) -> bool:
+    """Whether all is there but the name: the run's record is written last."""
+    path = record(part.parent, part.name)
+    return path.exists() and bool(json.loads(path.read_text())["settings"] == run.settings)
+
+
+def _carry_out(
+    words: Sequence[str], run: Run, folder: Path, part: Path, trainer_options: dict[str, Any]
+) -> None:
     last, keep = prepare(part, run.settings), KeepEpochs(part, run.settings)
     pl.seed_everything(run.seed, workers=True, verbose=False)
     data, _ = build_data(words, run.image_size)
     data.setup("fit")
     model = _model(run, data, folder)
-    trainer = _trainer(run, keep, trainer_options)
+    callbacks: list[pl.Callback] = [keep]
+    if run.stage > 1 and _image_alone(model) is not None:
+        callbacks.append(MaskCache(folder.parent / "masks"))
+    trainer = _trainer(run, callbacks, trainer_options)
     if run.stage == 1:
         _train_head(model, data, run, trainer, FeatureCache(folder.parent / "features"), last)
     else:
-        _keep_masks(model, data, folder)
         trainer.fit(model, data, ckpt_path=last, weights_only=True)
     model = _best(model, trainer, run, part)
     training = kept(part)  # from the file: the trainer may have trained in other processes
@@ -82,11 +98,8 @@ def _carry_out(words: Sequence[str], run: Run, folder: Path, trainer_options: di
         "resumed": training["resumed"],
         "seconds": training["seconds"] + time.time() - judging,
     }
-    with whole_file(part / "run.json") as file:
+    with whole_file(record(part.parent, part.name)) as file:
         json.dump(summary, file, indent=2)
-    part.rename(folder / run.name)
-    for name in (LAST, PROGRESS):
-        (folder / run.name / name).unlink()
 
 
 def _model(run: Run, data: ImageDataModule, folder: Path) -> GuidedClassifier:
@@ -97,17 +110,19 @@ def _model(run: Run, data: ImageDataModule, folder: Path) -> GuidedClassifier:
     return GuidedClassifier(**{**run.arguments, **names, "initial_weights": start})
 
 
-def _trainer(run: Run, keep: KeepEpochs, options: dict[str, Any]) -> pl.Trainer:
+def _trainer(run: Run, callbacks: Sequence[pl.Callback], options: dict[str, Any]) -> pl.Trainer:
     """The trainer of a run.
 
     Raises:
-        ConfigError: a strategy that begins by calling the command again.
+        ConfigError: epochs without validation, or a strategy that begins by calling the command again.
     """
+    if options.get("check_val_every_n_epoch", 1) != 1:
+        raise ConfigError("trainer.check_val_every_n_epoch must be 1: every epoch is judged")
     trainer = pl.Trainer(
         max_epochs=run.training.epochs,
         logger=False,
         plugins=[WholeCheckpoints(), LightningEnvironment()],  # a run is one job, whatever started it
-        callbacks=[EarlyStopping("val/loss", patience=run.training.patience), RandomState(), keep],
+        callbacks=[EarlyStopping("val/loss", patience=run.training.patience), RandomState(), *callbacks],
         enable_model_summary=False,
         enable_progress_bar=False,
         num_sanity_val_steps=0,
@@ -163,10 +178,16 @@ def _best(model: GuidedClassifier, trainer: pl.Trainer, run: Run, part: Path) ->
     return GuidedClassifier.load_from_checkpoint(best)
 
 
+def _image_alone(model: GuidedClassifier) -> MaskProvider | None:
+    """The model's mask provider, if its masks are worth keeping for all runs."""
+    provider = model.mask_provider
+    return provider if isinstance(provider, MaskProvider) and provider.from_image_alone else None
+
+
 def _keep_masks(model: GuidedClassifier, data: ImageDataModule, folder: Path) -> None:
-    """Have masks that depend on the image alone computed once for all runs, and read from then on."""
-    provider, cache = model.mask_provider, TensorCache(folder.parent / "masks")
-    if not (isinstance(provider, MaskProvider) and provider.from_image_alone):
+    """What `MaskCache` does, without a trainer."""
+    provider, cache = _image_alone(model), TensorCache(folder.parent / "masks")
+    if provider is None:
         return
 
     def stored(dataset: ImageDataset) -> StoredMasks:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ import torch
 from guidedattn.cli import main
 from guidedattn.gates import MultiplyGate
 from guidedattn.jobs import LocalProcesses
-from guidedattn.shortcut.command import Benchmark, parser
+from guidedattn.shortcut import cost
+from guidedattn.shortcut.command import Benchmark, _bench, parser
+from guidedattn.shortcut.cost import step_costs
 from guidedattn.shortcut.measure import SHOWN, accuracy_outside_swapped, measure
 from guidedattn.shortcut.report import summarise
 from tests.conftest import make_batch, tiny_classifier
@@ -107,6 +110,25 @@ def test_reliance_is_in_units_of_the_ceilings_margins_of_the_same_seed():
     expected = {"matched": 1, "absent": 1, "swapped": 1, "reliance": 0, "energy_in_mask": 0.5}
     assert found["guided"]["mean"] == pytest.approx({**expected, "dead_maps": 0})
     assert found["guided"]["step"] == 2
+
+
+def test_steps_are_timed_on_the_device_of_the_runs(config, monkeypatch):
+    words = config[1:]
+    runs = Benchmark(parser().parse_args(words), words, LocalProcesses()).first_runs()
+    one = {run.recipe: run for run in runs if run.recipe != "aligned"}
+    bench = _bench(words)
+    assert step_costs(bench, {"plain": one["plain"]}, 1) == {"plain": 1}
+    seen = set()
+
+    def step(model, batch):
+        seen.add((model.device.type, batch["image"].device.type, batch["mask"].device.type))
+        return lambda: None
+
+    strategy = SimpleNamespace(root_device=torch.device("meta"))
+    monkeypatch.setattr(cost.pl, "Trainer", lambda **options: SimpleNamespace(strategy=strategy))
+    monkeypatch.setattr(cost, "_step", step)
+    assert list(step_costs(bench, one, 1)) == list(one)
+    assert seen == {("meta", "meta", "meta")}
 
 
 @pytest.mark.slow

@@ -57,7 +57,20 @@ def test_what_somebody_gave_wins_over_the_recipe():
         more=[*given, "--stage2.model", "{optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.5}}}"],
     ).second(["ResNet 10t"])
     assert own.arguments["optimizer"]["init_args"]["lr"] == 0.5
-    assert own.arguments["lr_scheduler"] is None
+    assert own.arguments["lr_scheduler"]["init_args"]["T_max"] == 8  # about which nobody said anything
+
+
+def test_a_stage_that_says_something_else_keeps_the_recipe():
+    given = ["--data", "PhantomDataModule", "--recipe", "modern", "--stage2.model"]
+    (second,) = plan("study_paper", more=[*given, "{robustness: true}", "--seeds", "[0]"]).second(["VGG-16"])
+    assert second.arguments["robustness"] is True
+    assert second.arguments["optimizer"]["init_args"]["lr"] == 3e-4
+    assert second.arguments["lr_scheduler"]["init_args"]["T_max"] == 20
+    (second,) = plan("study_paper", more=[*given, "{lr_scheduler: null}", "--seeds", "[0]"]).second(
+        ["VGG-16"]
+    )
+    assert second.arguments["lr_scheduler"] is None
+    assert second.arguments["optimizer"]["init_args"]["lr"] == 3e-4
 
 
 def test_the_config_that_a_study_leaves_gives_the_same_runs(tmp_path):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ from guidedattn.launchers import SubmititLauncher
 from guidedattn.study.options import parser
 from guidedattn.study.plan import Plan
 
-pytest.importorskip("submitit")
+FailedJobError = pytest.importorskip("submitit").core.utils.FailedJobError
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 data:
@@ -58,7 +59,8 @@ def test_a_cluster_writes_the_tables_of_local_processes(words):
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
 def test_a_run_may_train_on_two_processes(words, strategy):
     trainer = f"{{accelerator: cpu, devices: 2, strategy: {strategy}}}"
-    assert main([*words, "out", "--trainer", trainer]) == 0
+    assert main([*words, "out", "--model.mask_provider", "EllipseMask", "--trainer", trainer]) == 0
+    assert len(list(Path("out/masks").rglob("*.npy"))) == 24 + 6 + 9
     for run in ("stage1-A-seed0", "stage2-A-seed0", "stage3-A-gate-seed0"):
         table = pd.read_csv(f"out/runs/{run}/predictions/test.csv")
         assert len(table) == table["path"].nunique() == 9
@@ -122,6 +124,59 @@ def test_ctrl_c_cancels_the_jobs(words, tmp_path):
     pytest.fail("the job outlived the call")
 
 
+class Submitted:
+    """A job of `Cluster`; like submitit's it cannot be cancelled before the cluster has taken it."""
+
+    number = cancelled = None
+
+    def cancel(self, check):
+        assert self.number is not None
+        self.cancelled = True
+
+
+class Cluster:
+    """Takes jobs at the end of a batch, as submitit's executors do, and meets with something on its way."""
+
+    def __init__(self, meet):
+        self.meet, self.jobs = meet, []
+
+    @contextmanager
+    def batch(self):
+        yield
+        for number, job in enumerate(self.jobs):
+            self.meet(number)
+            job.number = number
+
+    def submit(self, *arguments):
+        self.jobs.append(Submitted())
+        return self.jobs[-1]
+
+
+def submit_to(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(SubmititLauncher, "_executor", lambda self, folder: cluster)
+    return SubmititLauncher().run(print, {"a": [1], "b": [2]}, tmp_path)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_while_jobs_are_submitted_cancels_them(tmp_path, monkeypatch):
+    cluster = Cluster(lambda number: number or os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        submit_to(cluster, tmp_path, monkeypatch)
+    assert [job.cancelled for job in cluster.jobs] == [True, True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_the_cluster_refuses_costs_one_line(tmp_path, monkeypatch):
+    def refuse(number):
+        raise FailedJobError("sbatch: error: Batch job submission failed:\nInvalid partition specified")
+
+    with pytest.raises(ConfigError) as caught:
+        submit_to(Cluster(refuse), tmp_path, monkeypatch)
+    assert str(caught.value) == (
+        "launcher: sbatch: error: Batch job submission failed: Invalid partition specified"
+    )
+
+
 def test_without_submitit_one_line_names_the_extra(words, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert main([*words, "out", *CLUSTER]) == 2
@@ -161,9 +216,10 @@ def test_a_second_job_on_a_run_waits_for_the_first_and_leaves_its_work(words):
         part = plan.folder / f".{run.name}.part"
         part.mkdir(parents=True)
         (part / "mine").touch()
+        (part / "run.json").write_text('{"settings": ""}')
         with pytest.raises(subprocess.TimeoutExpired):
             second.wait(20)
         assert (part / "mine").exists()  # it did not remove what the first is writing
         part.rename(plan.folder / run.name)
     assert second.wait(120) == 0
-    assert [path.name for path in (plan.folder / run.name).iterdir()] == ["mine"]
+    assert sorted(path.name for path in (plan.folder / run.name).iterdir()) == ["mine", "run.json"]
