@@ -84,8 +84,9 @@ def save_bars(path: Path, results: Mapping[str, Any], key: str) -> None:
     absolute, relative = figure.subplots(2, 1, sharex=True)
     width = 0.8 / len(kinds)
     for place, (stage, arm) in enumerate(kinds):
+        later = place // len(COLOURS)  # a second round has other pairs
         style: dict[str, Any] = {
-            "color": COLOURS[place % len(COLOURS)], "hatch": HATCHES[place % len(HATCHES)],
+            "color": COLOURS[place % len(COLOURS)], "hatch": HATCHES[(place + later) % len(HATCHES)],
             "width": width, "edgecolor": "white", "label": f"stage {STAGES[stage]} {arm}".strip(),
         }  # fmt: skip
         cells = [found[body, stage, arm] for body in chosen]
