@@ -17,7 +17,7 @@ from guidedattn.arguments import model_arguments
 from guidedattn.errors import ConfigError
 from guidedattn.study.options import Stage
 
-VERSION = 2
+VERSION = 3
 """Part of every run's digest: raise it when runs train or measure otherwise."""
 
 RUN_KEYS = ("stage", "body", "arm", "seed")
