@@ -84,6 +84,7 @@ def test_every_family_that_can_be_extended_has_its_page():
         "Schedule",
         "Mask provider",
         "Gate",
+        "Background",
         "Head",
         "Backbone",
         "Explainer",
