@@ -49,7 +49,7 @@ data:
 bodies: {A: {backbone: {class_path: TimmBackbone, init_args: {name: test_resnet}}}}
 model:
   head: {class_path: LinearHead}
-  mask_provider: {class_path: EllipseMask}
+  mask_provider: {class_path: guidedattn.masks.EllipseMask}
   lr_scheduler: {class_path: lightning.pytorch.cli.ReduceLROnPlateau, init_args: {monitor: val/loss}}
 stage1: {epochs: 3}
 stage2: {epochs: 1}
