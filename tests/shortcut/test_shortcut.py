@@ -51,7 +51,7 @@ def test_the_config_of_other_markers_leaves_the_recommended_recipe_alone():
     many = {run.recipe: run for run in runs("shortcut_cxr")}
     assert many["fitted outside + gate"].arguments == few[-1].arguments
     assert {name for name, run in many.items() if run.shown == "absent"} == {
-        "ceiling", "fitted outside + gate, no marker"
+        "ceiling", "fitted outside + gate, no marker", "fitted outside + gate + alignment 2, no marker"
     }  # fmt: skip
 
 

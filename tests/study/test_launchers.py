@@ -59,7 +59,8 @@ def test_a_cluster_writes_the_tables_of_local_processes(words):
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
 def test_a_run_may_train_on_two_processes(words, strategy):
     trainer = f"{{accelerator: cpu, devices: 2, strategy: {strategy}}}"
-    assert main([*words, "out", "--model.mask_provider", "guidedattn.masks.EllipseMask", "--trainer", trainer]) == 0
+    provider = "guidedattn.masks.EllipseMask"
+    assert main([*words, "out", "--model.mask_provider", provider, "--trainer", trainer]) == 0
     assert len(list(Path("out/masks").rglob("*.npy"))) == 24 + 6 + 9
     for run in ("stage1-A-seed0", "stage2-A-seed0", "stage3-A-gate-seed0"):
         table = pd.read_csv(f"out/runs/{run}/predictions/test.csv")
