@@ -133,10 +133,8 @@ class Benchmark:
     def costs(self, runs: Sequence[Run]) -> dict[str, float]:
         """What a training step of each recipe costs, measured once for these runs."""
         one = {name: next(run for run in runs if run.recipe == name) for name in self.recipes}
-        path, digests = (
-            self.folder.parent / "steps.json",
-            [settings_digest(r, self.shared) for r in one.values()],
-        )
+        digests = [settings_digest(run, self.shared) for run in one.values()]
+        path = self.options.output / "steps.json"
         if not path.exists() or json.loads(path.read_text())["runs"] != digests:
             jobs = {"steps": (self.words, one, path, digests)}
             for error in self.launcher.run(_time_steps, jobs, self.options.output / "jobs").values():
