@@ -85,9 +85,8 @@ class FittedBackground(ForeignBackground):
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         """The images with another outside; within the seam a mixture."""
         inside, films = (mask > 0.5).float(), images.float()  # sums over an image overflow in half precision
-        margin = round(self.seam * images.shape[-1])
-        near = F.avg_pool2d(F.pad(inside, [margin] * 4, mode="replicate"), 2 * margin + 1, stride=1)
-        soft = (2 * near - 1).clamp(0, 1) * inside  # 0 at a straight edge, 1 from a margin on
+        near = share_nearby(inside, round(self.seam * images.shape[-1]))
+        soft = (2 * near - 1).clamp(0, 1) * inside  # 0 at a straight edge, 1 from the seam on
         return (films * soft + self.fill(films, inside) * (1 - soft)).to(images.dtype)
 
     def fill(self, images: Tensor, mask: Tensor) -> Tensor:
@@ -152,6 +151,15 @@ def inside_mean(images: Tensor, mask: Tensor) -> Tensor:
     weights = mask.float()
     total = (images.float() * weights).sum((2, 3), keepdim=True)
     return (total / weights.sum((2, 3), keepdim=True).clamp_min(EPS)).to(images.dtype)
+
+
+def share_nearby(mask: Tensor, margin: int) -> Tensor:
+    """How much of the square around each pixel lies inside the mask `[B, 1, H, W]`, in [0, 1].
+
+    At a straight edge it is 1/2, and from `margin` pixels inside on it is 1; beyond its border, an image is
+    taken to go on.
+    """
+    return F.avg_pool2d(F.pad(mask, [margin] * 4, mode="replicate"), 2 * margin + 1, stride=1)
 
 
 def smooth_over(images: Tensor, mask: Tensor) -> Tensor:

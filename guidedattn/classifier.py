@@ -50,7 +50,7 @@ class GuidedClassifier(pl.LightningModule):
         backbone: images to features `[B, D, h, w]`.
         head: gated features to logits.
         mask_provider: where to look; always in eval mode and never trained.
-        gate: direct guidance: how the mask acts on the features.
+        gate: direct guidance: how the mask acts on the features, the last or those of an inner layer.
         input_gate: the same on the images, for classifiers that see only the mask's inside (or outside).
         explainer: the attention map that losses and metrics see.
         attention_losses: indirect guidance; each brings its weight.
@@ -111,6 +111,9 @@ class GuidedClassifier(pl.LightningModule):
         self.lr_scheduler = None if lr_scheduler is None else build_callable(lr_scheduler, LRScheduler)
         self.head.attach(self.backbone.channels, num_classes)
         self.explainer.attach(self.backbone)
+        self.gate.attach(self.backbone)
+        if self.input_gate.layer is not None:
+            raise ConfigError("input_gate acts on the images and takes no layer: give gate the layer")
         if freeze_backbone:
             self.backbone.requires_grad_(False).eval()  # Lightning trains in the mode that it finds
         if initial_weights is not None:
@@ -186,25 +189,34 @@ class GuidedClassifier(pl.LightningModule):
         )
 
     def _features(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
-        features: Tensor = self.backbone(self.input_gate(images, mask, has_mask))
+        mask, has_mask = _plain(mask), _plain(has_mask)
+        with self.gate.within(self.backbone, mask, has_mask):
+            features: Tensor = self.backbone(self.input_gate(images, mask, has_mask))
         # Head and maps run in float32 under autocast: in half precision maps are off by several percent.
         return features.float() if torch.is_autocast_enabled(images.device.type) else features
 
     def _score(self, features: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
         mask, has_mask = _plain(mask), _plain(has_mask)
         with torch.autocast(features.device.type, enabled=False):
-            logits: Tensor = self.head(self.gate(features, mask, has_mask))
+            logits: Tensor = self.head(self._gated(features, mask, has_mask))
         return logits
+
+    def _gated(self, features: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
+        """The last features; a gate on an inner layer has acted before."""
+        return (
+            features if self.gate.layer is not None else cast("Tensor", self.gate(features, mask, has_mask))
+        )
 
     def _rescore(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
         """A second pass over the first images of the batch; running statistics go to copies, then away."""
         mask, has_mask = _plain(mask[: len(images)]), _plain(has_mask[: len(images)])
         images = self.input_gate(images, mask, has_mask)
-        features = _without_buffer_updates(self.backbone, images)
+        with self.gate.within(self.backbone, mask, has_mask):
+            features = _without_buffer_updates(self.backbone, images)
         if torch.is_autocast_enabled(images.device.type):
             features = features.float()
         with torch.autocast(features.device.type, enabled=False):
-            return _without_buffer_updates(self.head, self.gate(features, mask, has_mask))
+            return _without_buffer_updates(self.head, self._gated(features, mask, has_mask))
 
     def _trace(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         with self.explainer.watch(self.backbone) as inner:

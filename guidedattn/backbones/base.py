@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class Backbone(Component):
     Attributes:
         channels: D.
         input_size: (height, width) that the weights were made for; a recommendation.
+        strides: names of the modules that end a stage, by the stride of their output; empty if unknown.
     """
 
     mean: Tensor
@@ -37,6 +38,7 @@ class Backbone(Component):
         super().__init__()
         self.channels = channels
         self.input_size = (224, 224)
+        self.strides: Mapping[int, str] = {}
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 

@@ -61,6 +61,7 @@ class PEPXBackbone(Backbone):
                 for channels, width, depth in zip(inputs, widths, depths, strict=True)
             )
         )
+        self.strides = {2: "stem"} | {4 * 2**i: f"stages.{i}" for i in range(len(widths))}
 
     def extra_repr(self) -> str:
         """The number of parameters, counted."""

@@ -58,6 +58,9 @@ class TimmBackbone(Backbone):
             _remove_idle_parts(net, features)
             net.train()
         self.channels = features.shape[1]
+        modules = dict(self.named_modules())
+        ends = {info["reduction"]: f"net.{info['module']}" for info in getattr(net, "feature_info", ())}
+        self.strides = {stride: name for stride, name in ends.items() if name in modules}
         if weights:
             load_network(net, weights, name)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format

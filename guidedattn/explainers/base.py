@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from guidedattn.component import Component
-from guidedattn.errors import ConfigError, near
+from guidedattn.errors import ConfigError
 from guidedattn.guidance import Guidance, twice_differentiable
+from guidedattn.layers import channels_come_last, find_layer
 
 
 class Explainer(Component):
@@ -27,16 +27,17 @@ class Explainer(Component):
     `layer` the gradient comes through the rest of the network, outside training at one more forward pass.
 
     Args:
-        layer: dotted name of a module inside the backbone, such as `net.layer3`; None for the last features.
+        layer: dotted name of a module inside the backbone, such as `net.layer3`, or its stride, such as 16;
+            None for the last features.
 
     Attributes:
         layers: the modules whose outputs the map is made of.
     """
 
-    def __init__(self, layer: str | None = None) -> None:
+    def __init__(self, layer: int | str | None = None) -> None:
         super().__init__()
         self.layer = layer
-        self.layers: tuple[str, ...] = () if layer is None else (layer,)
+        self.layers: tuple[str, ...] = ()
 
     @abstractmethod
     def explain(self, features: Tensor, gradient: Tensor) -> Tensor:
@@ -46,14 +47,10 @@ class Explainer(Component):
         """Meet the backbone, once.
 
         Raises:
-            ConfigError: it has no module called `layer`.
+            ConfigError: it has no such `layer`.
         """
-        known = [name for name, _ in backbone.named_modules() if name]
-        for layer in self.layers:
-            if layer not in known:
-                ending = [name for name in known if name.endswith(f".{layer}")]
-                hint = f" (did you mean {', '.join(ending[:3])}?)" if ending else near(layer, known)
-                raise ConfigError(f"explainer.layer: the backbone has no module {layer!r}{hint}")
+        wanted = self.layers if self.layer is None else (self.layer,)
+        self.layers = tuple(find_layer(backbone, layer, "explainer.layer") for layer in wanted)
 
     @contextmanager
     def watch(self, backbone: nn.Module) -> Iterator[dict[str, Tensor]]:
@@ -125,9 +122,9 @@ def as_maps(output: Tensor, guidance: Guidance) -> Tensor:
         ConfigError: it has no place in the image.
     """
     if output.ndim == 4:
-        aspect = math.log(guidance.images.shape[2] / guidance.images.shape[3])
-        first, last = (abs(math.log(output.shape[i] / output.shape[i + 1]) - aspect) for i in (1, 2))
-        return output if last <= first else output.permute(0, 3, 1, 2)
+        return (
+            output.permute(0, 3, 1, 2) if channels_come_last(output.shape, guidance.images.shape) else output
+        )
     height, width = guidance.features.shape[-2:]
     if output.ndim == 3 and output.shape[1] >= height * width:
         tokens = output[:, output.shape[1] - height * width :]  # behind class and register tokens

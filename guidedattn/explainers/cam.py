@@ -17,10 +17,10 @@ class GradCAM(Explainer):
     Args:
         relu: keep only what speaks for the class, as published. Off by default: losses and metrics decide
             for themselves, since a loss on a rectified map has the all-zero map as an optimum.
-        layer: dotted name of a module inside the backbone; None for its last features.
+        layer: name of a module inside the backbone, or its stride; None for its last features.
     """
 
-    def __init__(self, relu: bool = False, layer: str | None = None) -> None:
+    def __init__(self, relu: bool = False, layer: int | str | None = None) -> None:
         super().__init__(layer)
         self.relu = relu
 
