@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from guidedattn.classifier import GuidedClassifier
@@ -13,6 +14,43 @@ from guidedattn.metrics import BackgroundRobustness, DeadMaps, EnergyInMask, mar
 
 Batches = Iterable[Mapping[str, Any]]
 SHOWN = ("matched", "absent", "swapped")
+
+
+def shrunk(mask: Tensor) -> Tensor:
+    """The mask `[B, 1, H, W]` without a rim of 2.5 % of its width."""
+    rim = max(1, round(mask.shape[-1] / 40))
+    return 1 - F.max_pool2d(1 - mask, 2 * rim + 1, stride=1, padding=rim)
+
+
+def moved(mask: Tensor) -> Tensor:
+    """The mask, 6 % of its height too low."""
+    return F.pad(mask, (0, 0, round(mask.shape[-2] / 16), 0))[..., : mask.shape[-2], :]
+
+
+def halved(mask: Tensor) -> Tensor:
+    """The mask without its right half: a lung that a segmenter missed."""
+    return F.pad(mask[..., : mask.shape[-1] // 2], (0, mask.shape[-1] - mask.shape[-1] // 2))
+
+
+MISTAKES = {"shrunk": shrunk, "moved": moved, "halved": halved}
+"""What masks are often like."""
+
+
+def _after(mistake: Callable[[Tensor], Tensor]) -> Any:
+    """A hook on a mask provider, whose output is a mask and `has_mask`."""
+    return lambda module, inputs, output: (mistake(output[0]), output[1])  # noqa: ARG005
+
+
+@torch.no_grad()
+def accuracy_with_wrong_masks(model: GuidedClassifier, batches: Batches) -> dict[str, float]:
+    """Accuracy by `MISTAKES`, on images without a marker; that of a model that asks for no mask stays."""
+    found = {}
+    for name, mistake in MISTAKES.items():
+        handle = model.mask_provider.register_forward_hook(_after(mistake))
+        right = [model(batch["image"], batch).argmax(1) == batch["label"] for batch in batches]
+        handle.remove()
+        found[name] = float(torch.cat(right).float().mean())
+    return found
 
 
 @torch.no_grad()

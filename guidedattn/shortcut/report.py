@@ -20,11 +20,12 @@ MEASURED = {
     "matched": "matched",
     "absent": "absent",
     "swapped": "swapped",
+    "wrong_masks": "wrong mask",
     "reliance": "reliance",
     "energy_in_mask": "energy",
     "dead_maps": "dead",
 }
-HEADINGS = ("recipe", *MEASURED.values(), "step")
+IN_TERMINAL = {key: heading for key, heading in MEASURED.items() if key != "energy_in_mask"}
 Summary = dict[str, dict[str, Any]]
 
 
@@ -53,18 +54,19 @@ def _measured(result: Mapping[str, Any], unit: Tensor) -> dict[str, Any]:
         "seed": result["seed"],
         "variant": result["variant"],
         **result["accuracy"],
+        "wrong_masks": min(result["wrong_masks"].values()),
         "reliance": float(reliance(matched, swapped, unit)),
         "energy_in_mask": result["energy_in_mask"],
         "dead_maps": result["dead_maps"],
     }
 
 
-def _rows(summary: Summary) -> list[list[str]]:
+def _rows(summary: Summary, measured: Mapping[str, str]) -> list[list[str]]:
     rows = []
     for name, found in summary.items():
         variant = found["runs"][0]["variant"]
         cells = [f"{name} ({variant})" if variant else name]
-        for key in MEASURED:
+        for key in measured:
             mean, sd = found["mean"][key], found["sd"][key]
             cells.append(f"{mean:.2f}" + ("" if math.isnan(sd) else f"±{sd:.2f}"))
         rows.append([*cells, f"{found['step']:.2f}"])
@@ -72,19 +74,20 @@ def _rows(summary: Summary) -> list[list[str]]:
 
 
 def table(summary: Summary) -> Table:
-    """For the terminal: eight columns in 80 characters."""
+    """For the terminal, without the maps' energy: eight columns in 80 characters."""
     result = Table(title="Test accuracy by what the marker says (mean±sd over seeds)", box=SIMPLE, padding=0)
     result.add_column("recipe", overflow="fold")
-    for heading in HEADINGS[1:]:
+    for heading in (*IN_TERMINAL.values(), "step"):
         result.add_column(heading, justify="right", no_wrap=True, min_width=4 if heading == "step" else 9)
-    for row in _rows(summary):
+    for row in _rows(summary, IN_TERMINAL):
         result.add_row(*row)
     return result
 
 
 def to_markdown(summary: Summary) -> str:
     """For a document."""
-    lines = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *_rows(summary)]
+    headings = ["recipe", *MEASURED.values(), "step"]
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *_rows(summary, MEASURED)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 

@@ -22,7 +22,12 @@ from guidedattn.data.shortcut import ShortcutDataset, Shown
 from guidedattn.errors import ConfigError
 from guidedattn.files import whole_file
 from guidedattn.jobs import quieten
-from guidedattn.shortcut.measure import SHOWN, accuracy_outside_swapped, measure
+from guidedattn.shortcut.measure import (
+    SHOWN,
+    accuracy_outside_swapped,
+    accuracy_with_wrong_masks,
+    measure,
+)
 
 TRAIN_STREAM, VAL_STREAM, TEST_STREAM = range(3)
 
@@ -106,6 +111,7 @@ class Bench:
             "seed": run.seed,
             "val_accuracy_outside_swapped": accuracy_outside_swapped(model, self._loader(Subset(val, mixed))),
             **found,
+            "wrong_masks": accuracy_with_wrong_masks(model, self._loader(tests["absent"])),
             "seconds": time.perf_counter() - started,
         }
 

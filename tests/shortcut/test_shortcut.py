@@ -9,12 +9,21 @@ import pytest
 import torch
 
 from guidedattn.cli import main
-from guidedattn.gates import MultiplyGate
+from guidedattn.gates import MultiplyGate, OpenGate
 from guidedattn.jobs import LocalProcesses
 from guidedattn.shortcut import cost
 from guidedattn.shortcut.command import Benchmark, _bench, parser
 from guidedattn.shortcut.cost import step_costs
-from guidedattn.shortcut.measure import SHOWN, accuracy_outside_swapped, measure
+from guidedattn.shortcut.measure import (
+    MISTAKES,
+    SHOWN,
+    accuracy_outside_swapped,
+    accuracy_with_wrong_masks,
+    halved,
+    measure,
+    moved,
+    shrunk,
+)
 from guidedattn.shortcut.report import summarise
 from tests.conftest import make_batch, tiny_classifier
 
@@ -46,13 +55,12 @@ def test_the_config_of_other_markers_leaves_the_recommended_recipe_alone():
     other = ["--marker", "ScannerTexture", "--marker.num_classes", "2"]
     few = runs("shortcut_cxr", "shortcut_markers", more=other)
     always = {"ceiling", "inside only", "plain"}
-    assert {run.recipe for run in few} == {*always, "fitted outside + gate"}
-    assert len(few) == 4 * 3
+    best = "fitted outside + gate at stride 4 + alignment"
+    assert {run.recipe for run in few} == {*always, "fitted outside + alignment", best, "continued inside"}
+    assert len(few) == 6 * 3
     many = {run.recipe: run for run in runs("shortcut_cxr")}
-    assert many["fitted outside + gate"].arguments == few[-1].arguments
-    assert {name for name, run in many.items() if run.shown == "absent"} == {
-        "ceiling", "fitted outside + gate, no marker", "fitted outside + gate + alignment 2, no marker"
-    }  # fmt: skip
+    assert all(many[run.recipe].arguments == run.arguments for run in few)
+    assert {name for name, run in many.items() if run.shown == "absent"} == {"ceiling", f"{best}, no marker"}
 
 
 @pytest.fixture
@@ -75,6 +83,35 @@ def test_accuracies_and_margins_are_those_of_the_logits():
         assert [value > 0 for value in found["margins"][shown].tolist()] == right
 
 
+def test_mistakes_of_masks_are_those_of_segmenters():
+    mask = torch.zeros(1, 1, 80, 80)
+    mask[..., 20:60, 10:70] = 1
+    assert shrunk(mask).nonzero()[:, 2:].aminmax(dim=0).min.tolist() == [22, 12]
+    assert shrunk(mask).sum() == 36 * 56
+    assert torch.equal(moved(mask)[..., 25:65, :], mask[..., 20:60, :])
+    assert moved(mask).sum() == mask.sum()
+    assert torch.equal(halved(mask)[..., :40], mask[..., :40])
+    assert not halved(mask)[..., 40:].any()
+
+
+def test_wrong_masks_mislead_only_those_who_ask_for_masks():
+    batches = [make_batch(12, side=80, seed=seed) for seed in range(2)]
+    for batch in batches:
+        batch["mask"] = torch.zeros_like(batch["mask"])
+        batch["mask"][..., 20:60, 20:60], batch["has_mask"] = 1, torch.ones(12, dtype=torch.bool)
+    for gate in (OpenGate(), MultiplyGate()):
+        model = tiny_classifier(input_gate=gate).eval()
+        (linear,) = (layer for layer in model.head.modules() if isinstance(layer, torch.nn.Linear))
+        linear.bias.data -= model(batches[0]["image"], batches[0]).mean(0).detach()  # answers that differ
+        found = accuracy_with_wrong_masks(model, batches)
+        for name, mistake in MISTAKES.items():
+            wrong = [{**batch, "mask": mistake(batch["mask"])} for batch in batches]
+            right = [model(batch["image"], batch).argmax(1) == batch["label"] for batch in wrong]
+            assert found[name] == pytest.approx(torch.cat(right).float().mean().item())
+        assert (len(set(found.values())) == 1) == isinstance(gate, OpenGate)
+        assert not model.mask_provider._forward_hooks
+
+
 def test_a_model_that_sees_the_inside_only_is_not_moved_by_another_outside():
     model = tiny_classifier(input_gate=MultiplyGate()).eval()
     batches = [make_batch(12, seed=seed) for seed in range(3)]
@@ -91,7 +128,7 @@ def result(recipe, seed, matched, swapped):
     accuracy = {shown: sum(m > 0 for m in values) / len(values) for shown, values in margins.items()}
     return {
         "recipe": recipe, "variant": "", "seed": seed, "accuracy": accuracy, "margins": margins,
-        "energy_in_mask": 0.5, "dead_maps": 0.0,
+        "energy_in_mask": 0.5, "dead_maps": 0.0, "wrong_masks": {"shrunk": 0.75, "moved": 0.5},
     }  # fmt: skip
 
 
@@ -108,7 +145,7 @@ def test_reliance_is_in_units_of_the_ceilings_margins_of_the_same_seed():
     assert found["plain"]["mean"]["reliance"] == pytest.approx(2.25 / 2**0.5)
     assert found["plain"]["sd"]["reliance"] == pytest.approx(0.75)  # of two values: difference / sqrt(2)
     expected = {"matched": 1, "absent": 1, "swapped": 1, "reliance": 0, "energy_in_mask": 0.5}
-    assert found["guided"]["mean"] == pytest.approx({**expected, "dead_maps": 0})
+    assert found["guided"]["mean"] == pytest.approx({**expected, "dead_maps": 0, "wrong_masks": 0.5})
     assert found["guided"]["step"] == 2
 
 
