@@ -20,7 +20,7 @@ from guidedattn.backbones import TimmBackbone
 from guidedattn.bench_caches import mask_steps, reading_steps
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.cli_errors import ShortParser
-from guidedattn.gates import BackgroundGate, MultiplyGate
+from guidedattn.gates import BackgroundGate, ContinueGate, MultiplyGate
 from guidedattn.guidance import normalise, resize
 from guidedattn.losses import (
     AttentionMining,
@@ -45,8 +45,9 @@ def training_steps(backbone: str, batch_size: int, image_size: int, folder: Path
     kinds: dict[str, dict[str, Any]] = {
         "plain": {},
         "gate": {"gate": MultiplyGate()},
+        "gate at stride 4": {"gate": MultiplyGate(layer=4)},
+        "continued inside": {"input_gate": ContinueGate()},
         "fitted outside": {"input_gate": BackgroundGate()},
-        "fitted outside + gate": {"input_gate": BackgroundGate(), "gate": MultiplyGate()},
         "mask alignment": {"attention_losses": [MaskAlignment()]},
         "energy outside": {"attention_losses": [EnergyOutside()]},
         "outside penalty": {"attention_losses": [OutsidePenalty()]},

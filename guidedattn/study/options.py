@@ -10,7 +10,7 @@ from guidedattn.classifier import GuidedClassifier
 from guidedattn.cli_errors import ShortParser
 from guidedattn.component import default
 from guidedattn.data import ImageDataModule
-from guidedattn.gates import BackgroundGate, MultiplyGate
+from guidedattn.gates import ContinueGate, MultiplyGate
 from guidedattn.launchers import add_job_options
 from guidedattn.losses import AttentionMining
 from guidedattn.study import onnx_model as _onnx  # noqa: F401  short class names resolve for what is imported
@@ -24,7 +24,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "gate": {"gate": default(MultiplyGate)},
     "mining": {"attention_losses": [default(AttentionMining)]},
     "both": {"gate": default(MultiplyGate), "attention_losses": [default(AttentionMining)]},
-    "recommended": {"gate": default(MultiplyGate), "input_gate": default(BackgroundGate)},
+    "recommended": {"input_gate": default(ContinueGate)},
     "crop": {"input_gate": default(MultiplyGate)},
 }
 """Stage III: direct guidance, indirect, the paper's, ours, and the lungs alone (its introduction)."""

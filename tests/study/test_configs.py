@@ -117,10 +117,9 @@ def test_the_study_on_real_films_has_every_arm_of_the_question_and_two_seeds():
     study = plan("study_cxr")
     third = study.third(["EfficientNet-Lite0"])
     assert [run.arm for run in third[::2]] == [
-        "none", "gate", "mining", "both", "recommended", "crop", "outside only"
+        "none", "gate", "mining", "both", "recommended", "fitted outside + gate", "crop", "outside only"
     ]  # fmt: skip
     recommended = third[8].arguments
-    assert recommended["gate"]["class_path"].endswith("MultiplyGate")
-    assert recommended["input_gate"]["init_args"]["background"]["class_path"].endswith("FittedBackground")
+    assert recommended["input_gate"]["class_path"].endswith("ContinueGate")
     assert third[8].training.epochs == recommended["lr_scheduler"]["init_args"]["T_max"] == 3
     assert len(study.first) == 4 * 2
