@@ -11,7 +11,7 @@ FAMILIES = {"backbones", "heads", "gates", "masks", "explainers", "losses", "met
 LAYERS = [
     {"errors", "files", "jobs", "launchers"},
     {"component", "checkpoints", "optim"},  # what components, or the modules that own them, are built with
-    {"guidance", "backgrounds"},
+    {"guidance", "backgrounds", "layers"},
     FAMILIES,
     {"classifier", "segmenter"},
     {"arguments", "features"},
