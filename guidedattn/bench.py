@@ -46,7 +46,7 @@ def training_steps(backbone: str, batch_size: int, image_size: int, folder: Path
         "plain": {},
         "gate": {"gate": MultiplyGate()},
         "gate at stride 4": {"gate": MultiplyGate(layer=4)},
-        "continued inside": {"input_gate": ContinueGate()},
+        "continued inside + alignment": {"input_gate": ContinueGate(), "attention_losses": [MaskAlignment()]},
         "fitted outside": {"input_gate": BackgroundGate()},
         "mask alignment": {"attention_losses": [MaskAlignment()]},
         "energy outside": {"attention_losses": [EnergyOutside()]},

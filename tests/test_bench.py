@@ -20,7 +20,7 @@ def test_bench_prints_the_ratio_of_every_step(capsys, monkeypatch):
     assert "test_resnet, 2@64, 1 threads, 2 rounds" in printed
     rows = dict(re.findall(r"│ (\S.*?) +│ +[\d.]+ │ +(\d+\.\d\d) │ +\d+\.\d\d to \d+\.\d\d │", printed))
     assert set(rows) == {
-        "plain", "gate", "gate at stride 4", "continued inside", "fitted outside",
+        "plain", "gate", "gate at stride 4", "continued inside + alignment", "fitted outside",
         "mask alignment", "energy outside", "outside penalty", "attention mining",
         "mining, half resolution", "mining, 1/4 of the batch", "input gradient penalty",
         "gate + mining (stage III)", "mining, published way", "maps alone", "maps alone, pytorch-grad-cam",

@@ -12,7 +12,7 @@ from guidedattn.component import default
 from guidedattn.data import ImageDataModule
 from guidedattn.gates import ContinueGate, MultiplyGate
 from guidedattn.launchers import add_job_options
-from guidedattn.losses import AttentionMining
+from guidedattn.losses import AttentionMining, MaskAlignment
 from guidedattn.study import onnx_model as _onnx  # noqa: F401  short class names resolve for what is imported
 from guidedattn.study.comparators import Comparator
 
@@ -24,7 +24,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "gate": {"gate": default(MultiplyGate)},
     "mining": {"attention_losses": [default(AttentionMining)]},
     "both": {"gate": default(MultiplyGate), "attention_losses": [default(AttentionMining)]},
-    "recommended": {"input_gate": default(ContinueGate)},
+    "recommended": {
+        "input_gate": default(ContinueGate),
+        "attention_losses": [default(MaskAlignment, weight=2.0)],
+    },
     "crop": {"input_gate": default(MultiplyGate)},
 }
 """Stage III: direct guidance, indirect, the paper's, ours, and the lungs alone (its introduction)."""

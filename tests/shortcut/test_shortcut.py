@@ -56,7 +56,7 @@ def test_the_config_of_other_markers_leaves_the_recommended_recipe_alone():
     few = runs("shortcut_cxr", "shortcut_markers", more=other)
     always = {"ceiling", "inside only", "plain"}
     best = "fitted outside + gate at stride 4 + alignment"
-    others = {"gate at stride 4", "fitted outside + alignment", "continued inside"}
+    others = {"gate at stride 4", "fitted outside + alignment", "continued inside + alignment"}
     assert {run.recipe for run in few} == {*always, *others, best}
     assert len(few) == 7 * 3
     many = {run.recipe: run for run in runs("shortcut_cxr")}

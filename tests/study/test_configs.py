@@ -121,5 +121,6 @@ def test_the_study_on_real_films_has_every_arm_of_the_question_and_two_seeds():
     ]  # fmt: skip
     recommended = third[8].arguments
     assert recommended["input_gate"]["class_path"].endswith("ContinueGate")
+    assert recommended["attention_losses"][0]["init_args"]["weight"] == 2
     assert third[8].training.epochs == recommended["lr_scheduler"]["init_args"]["T_max"] == 3
     assert len(study.first) == 4 * 2
