@@ -66,8 +66,8 @@ class FittedBackground(ForeignBackground):
     exposed so that the means of the two insides agree, and the image fades into its new outside within a
     seam inside its mask. Nothing of the image's own outside is left.
 
-    Masks count as 1 above 0.5. Only images with a mask lend; where there is no other, the outside becomes
-    the mean grey of the inside.
+    Masks count as 1 above 0.5, and where they do nowhere, the image stays. Only images with a mask lend;
+    where there is no other, the outside becomes the mean grey of the inside.
 
     Args:
         seam: width of the seam, as a share of the image's width.
@@ -87,7 +87,8 @@ class FittedBackground(ForeignBackground):
         inside, films = (mask > 0.5).float(), images.float()  # sums over an image overflow in half precision
         near = share_nearby(inside, round(self.seam * images.shape[-1]))
         soft = (2 * near - 1).clamp(0, 1) * inside  # 0 at a straight edge, 1 from the seam on
-        return (films * soft + self.fill(films, inside) * (1 - soft)).to(images.dtype)
+        mixed = (films * soft + self.fill(films, inside) * (1 - soft)).to(images.dtype)
+        return torch.where(inside.amax((1, 2, 3), keepdim=True) > 0, mixed, images)
 
     def fill(self, images: Tensor, mask: Tensor) -> Tensor:
         """The strangers without what is inside their masks, as bright as if it were this image's inside."""
@@ -159,7 +160,9 @@ def share_nearby(mask: Tensor, margin: int) -> Tensor:
     At a straight edge it is 1/2, and from `margin` pixels inside on it is 1; beyond its border, an image is
     taken to go on.
     """
-    return F.avg_pool2d(F.pad(mask, [margin] * 4, mode="replicate"), 2 * margin + 1, stride=1)
+    side = 2 * margin + 1
+    rows = F.avg_pool2d(F.pad(mask, [margin] * 4, mode="replicate"), (1, side), stride=1)
+    return F.avg_pool2d(rows, (side, 1), stride=1)
 
 
 def smooth_over(images: Tensor, mask: Tensor) -> Tensor:

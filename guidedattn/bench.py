@@ -57,6 +57,8 @@ def training_steps(backbone: str, batch_size: int, image_size: int, folder: Path
         "input gradient penalty": {"attention_losses": [InputGradientPenalty()]},
         "gate + mining (stage III)": {"gate": MultiplyGate(), "attention_losses": [AttentionMining()]},
     }
+    if 4 not in TimmBackbone(backbone).strides:
+        del kinds["gate at stride 4"]
     steps = {name: _step(backbone, guidance, batch) for name, guidance in kinds.items()}
     steps["mining, published way"] = _published_mining(backbone, batch)
     return {**steps, **_maps(backbone, batch), **mask_steps(backbone, batch, folder)}

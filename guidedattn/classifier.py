@@ -36,7 +36,8 @@ PAPER_OPTIMIZER = default(torch.optim.SGD, lr=1e-4, weight_decay=0.002)
 class GuidedClassifier(pl.LightningModule):
     """An image classifier that can be told where to look.
 
-    Every batch goes one way: images, mask, features, gated features, logits. What the pass knew is a
+    Every batch goes one way: images, mask, features, gated features, logits (or the gate acts between two
+    layers of the backbone). What the pass knew is a
     `Guidance`; the loss is `criterion + sum of attention losses(guidance)`. Defaults make a plain
     classifier with the paper's head and optimiser: no gate, no attention loss, masks (if the data has any)
     only measured against.
@@ -112,6 +113,8 @@ class GuidedClassifier(pl.LightningModule):
         self.head.attach(self.backbone.channels, num_classes)
         self.explainer.attach(self.backbone)
         self.gate.attach(self.backbone)
+        if self.gate.for_images:
+            raise ConfigError(f"gate: {type(self.gate).__name__} acts on images: make it the input_gate")
         if self.input_gate.layer is not None:
             raise ConfigError("input_gate acts on the images and takes no layer: give gate the layer")
         if freeze_backbone:

@@ -32,10 +32,10 @@ class Guidance:
         has_mask: `[B]` bool; false where the data has no usable mask for the image.
         valid: `[B]` bool; samples that count in this view (see `views`).
         features: `[B, D, h, w]`, the backbone's, before the gate (behind the gate attention outside the
-            mask is zero by construction, and every loss on it vacuous).
+            mask is zero by construction, and every loss on it vacuous), unless that acts inside the backbone.
         logits: `[B, K]`.
         explainer: computes `attention_for`.
-        score: features to logits: gate and head, on this batch's masks.
+        score: features to logits: gate (on the last features) and head, on this batch's masks.
         rescore: images to logits: the whole network once more, leaving every buffer as it was; images
             `[n, C, h, w]` of any size stand for the first n of the batch.
         inner: outputs of the modules inside the backbone that the explainer asked for, by name.

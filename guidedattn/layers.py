@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from guidedattn.errors import ConfigError, near
 
@@ -21,10 +22,10 @@ def find_layer(backbone: nn.Module, layer: int | str, argument: str) -> str:
     Raises:
         ConfigError: there is no such module or stride.
     """
-    if isinstance(layer, int):
+    if isinstance(layer, int) or layer.isdigit():
         strides = getattr(backbone, "strides", {})
-        if layer in strides:
-            return str(strides[layer])
+        if int(layer) in strides:
+            return str(strides[int(layer)])
         known = ", ".join(map(str, sorted(strides))) or "it tells none"
         raise ConfigError(f"{argument}: the backbone has no stride {layer} ({known}); name a module instead")
     names = [name for name, _ in backbone.named_modules() if name]
@@ -35,12 +36,55 @@ def find_layer(backbone: nn.Module, layer: int | str, argument: str) -> str:
     raise ConfigError(f"{argument}: the backbone has no module {layer!r}{hint}")
 
 
-def channels_come_last(shape: Sequence[int], image: Sequence[int]) -> bool:
-    """Whether a map of four dimensions is `[B, h, w, D]`, by its aspect and that of the image `[..., H, W]`.
+def is_only_way(backbone: nn.Module, name: str, image: Tensor) -> bool:
+    """Whether all that the backbone knows of an image passes through the output of a module, once.
+
+    Args:
+        backbone: images to features.
+        name: of the module inside it.
+        image: `[1, C, H, W]`, of a size that the backbone takes.
+    """
+    passed = []
+
+    def cut(module: nn.Module, inputs: Any, output: Any) -> Any:  # noqa: ARG001
+        passed.append(name)
+        return output.detach() if isinstance(output, Tensor) else output
+
+    modes = {module: module.training for module in backbone.modules()}
+    handle = backbone.get_submodule(name).register_forward_hook(cut)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            image = image.clone().requires_grad_()
+            features = backbone.eval()(image)  # or the image would enter BatchNorm statistics
+        reached = features.requires_grad and torch.autograd.grad(features.sum(), image, allow_unused=True)[0]
+        return len(passed) == 1 and not isinstance(reached, Tensor)
+    finally:
+        handle.remove()
+        for module, training in modes.items():
+            module.training = training
+
+
+def channels_come_last(shape: Sequence[int], image: Sequence[int], in_doubt: bool = False) -> bool | None:
+    """Whether an output of four dimensions is `[B, h, w, D]`, not `[B, D, h, w]`, by the image's sides.
+
+    Args:
+        shape: of the output.
+        image: `[..., H, W]`.
+        in_doubt: the answer where D could be a side.
+
+    Returns:
+        None if it is neither: no map of the image.
 
     >>> channels_come_last([2, 32, 24, 96], [64, 48]), channels_come_last([2, 96, 32, 24], [64, 48])
     (True, False)
     """
-    aspect = math.log(image[-2] / image[-1])
-    first, last = (abs(math.log(shape[i] / shape[i + 1]) - aspect) for i in (1, 2))
-    return first < last
+    height, width = image[-2:]
+
+    def fits(rows: int, columns: int) -> bool:
+        """Same aspect, give or take two cells."""
+        return abs(rows * width - columns * height) <= 2 * max(height, width)
+
+    first, last = fits(shape[2], shape[3]), fits(shape[1], shape[2])
+    if not first and not last:
+        return None
+    return last and (in_doubt or not first)

@@ -26,6 +26,7 @@ class Backbone(Component):
     Attributes:
         channels: D.
         input_size: (height, width) that the weights were made for; a recommendation.
+        channels_last_maps: maps inside are `[B, h, w, D]`; asked where their shape does not tell.
         strides: names of the modules that end a stage, by the stride of their output; empty if unknown.
     """
 
@@ -38,6 +39,7 @@ class Backbone(Component):
         super().__init__()
         self.channels = channels
         self.input_size = (224, 224)
+        self.channels_last_maps = False
         self.strides: Mapping[int, str] = {}
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)

@@ -58,6 +58,7 @@ class TimmBackbone(Backbone):
             _remove_idle_parts(net, features)
             net.train()
         self.channels = features.shape[1]
+        self.channels_last_maps = getattr(net, "output_fmt", "NCHW") == "NHWC"
         modules = dict(self.named_modules())
         ends = {info["reduction"]: f"net.{info['module']}" for info in getattr(net, "feature_info", ())}
         self.strides = {stride: name for stride, name in ends.items() if name in modules}
@@ -83,6 +84,8 @@ class TimmBackbone(Backbone):
                 f"{self.name} takes images of {self.input_size[0]}x{self.input_size[1]} pixels, got "
                 f"{images.shape[2]}x{images.shape[3]}: set data.image_size, or model_args.img_size ({error})"
             ) from error
+        if not isinstance(features, Tensor):
+            raise ConfigError(f"{self.name} gives several maps at once, not one: choose another model")
         if features.ndim == 3:
             tokens = features[:, getattr(self.net, "num_prefix_tokens", 0) :]
             height = round(math.sqrt(tokens.shape[1] * images.shape[2] / images.shape[3]))

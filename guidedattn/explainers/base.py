@@ -38,6 +38,7 @@ class Explainer(Component):
         super().__init__()
         self.layer = layer
         self.layers: tuple[str, ...] = ()
+        self._channels_last = False
 
     @abstractmethod
     def explain(self, features: Tensor, gradient: Tensor) -> Tensor:
@@ -50,6 +51,7 @@ class Explainer(Component):
             ConfigError: it has no such `layer`.
         """
         wanted = self.layers if self.layer is None else (self.layer,)
+        self._channels_last = bool(getattr(backbone, "channels_last_maps", False))
         self.layers = tuple(find_layer(backbone, layer, "explainer.layer") for layer in wanted)
 
     @contextmanager
@@ -112,19 +114,20 @@ class Explainer(Component):
 
     def combine(self, guidance: Guidance, sources: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
         """The map from all sources and their gradients; by default `explain` of the first, as maps."""
-        return self.explain(as_maps(sources[0], guidance), as_maps(gradients[0], guidance))
+        features, gradient = (as_maps(t[0], guidance, self._channels_last) for t in (sources, gradients))
+        return self.explain(features, gradient)
 
 
-def as_maps(output: Tensor, guidance: Guidance) -> Tensor:
+def as_maps(output: Tensor, guidance: Guidance, channels_last: bool = False) -> Tensor:
     """A layer's output as `[B, D, h, w]`: `[B, h, w, D]` and tokens `[B, N, D]` (a transformer's) too.
 
     Raises:
         ConfigError: it has no place in the image.
     """
     if output.ndim == 4:
-        return (
-            output.permute(0, 3, 1, 2) if channels_come_last(output.shape, guidance.images.shape) else output
-        )
+        last = channels_come_last(output.shape, guidance.images.shape, channels_last)
+        if last is not None:
+            return output.permute(0, 3, 1, 2) if last else output
     height, width = guidance.features.shape[-2:]
     if output.ndim == 3 and output.shape[1] >= height * width:
         tokens = output[:, output.shape[1] - height * width :]  # behind class and register tokens

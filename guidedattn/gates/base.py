@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from guidedattn.component import Component
 from guidedattn.errors import ConfigError
 from guidedattn.guidance import resize
-from guidedattn.layers import channels_come_last, find_layer
+from guidedattn.layers import channels_come_last, find_layer, is_only_way
 
 
 class FeatureGate(Component):
@@ -23,17 +23,24 @@ class FeatureGate(Component):
     samples without a mask unchanged.
 
     On the last features, the default, a cell has seen most of the image before the gate closes. Inside the
-    backbone, on a `layer` near the images, it has seen little more than itself.
+    backbone, on a `layer` near the images, it has seen little more than itself. Attention maps, also of that
+    layer, are of what comes into the gate.
 
     Args:
         layer: where to act: dotted name of a module inside the backbone, such as `net.layer1`, or its stride,
-            such as 4; None for the last features.
+            such as 4; None for the last features. Everything must pass through it, once, so no part of a
+            residual block will do; and gradient checkpointing must leave it alone.
+
+    Attributes:
+        for_images: it makes sense as `input_gate` only.
     """
+
+    for_images = False
 
     def __init__(self, layer: int | str | None = None) -> None:
         super().__init__()
         self.layer = layer
-        self._module = ""
+        self._module, self._channels_last = "", False
 
     @abstractmethod
     def gate(self, features: Tensor, mask: Tensor) -> Tensor:
@@ -48,10 +55,19 @@ class FeatureGate(Component):
         """Meet the backbone, once.
 
         Raises:
-            ConfigError: it has no such `layer`.
+            ConfigError: it has no such `layer`, or some way leads past it.
         """
-        if self.layer is not None:
-            self._module = find_layer(backbone, self.layer, "gate.layer")
+        if self.layer is None:
+            return
+        self._module = find_layer(backbone, self.layer, "gate.layer")
+        self._channels_last = bool(getattr(backbone, "channels_last_maps", False))
+        colours, size = backbone.get_buffer("mean").shape[1], getattr(backbone, "input_size", (224, 224))
+        device = backbone.get_buffer("mean").device
+        if not is_only_way(backbone, self._module, torch.zeros(1, colours, *size, device=device)):
+            raise ConfigError(
+                f"gate.layer: what goes past {self._module} would stay ungated, since not everything passes "
+                "through it, once: take the end of a stage"
+            )
 
     @contextmanager
     def within(self, backbone: nn.Module, mask: Tensor, has_mask: Tensor) -> Iterator[None]:
@@ -63,11 +79,14 @@ class FeatureGate(Component):
         passed = []
 
         def act(module: nn.Module, inputs: Any, output: Any) -> Tensor:  # noqa: ARG001
-            if not isinstance(output, Tensor) or output.ndim != 4:
-                found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                raise ConfigError(f"gate.layer: {self._module} gives no map [B, D, h, w] but {found}")
+            shape = list(output.shape) if isinstance(output, Tensor) else []
+            last = None
+            if len(shape) == 4 and shape[0] == len(mask):
+                last = channels_come_last(shape, mask.shape, self._channels_last)
+            if last is None:
+                found = shape or type(output).__name__
+                raise ConfigError(f"gate.layer: {self._module} gives no map of the image, but {found}")
             passed.append(self._module)
-            last = channels_come_last(output.shape, mask.shape)
             gated: Tensor = self(output.permute(0, 3, 1, 2) if last else output, mask, has_mask)
             return gated.permute(0, 2, 3, 1) if last else gated
 

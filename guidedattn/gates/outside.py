@@ -23,6 +23,8 @@ class BackgroundGate(FeatureGate):
             the outside.
     """
 
+    for_images = True
+
     def __init__(self, background: Background = default(FittedBackground), probability: float = 1.0) -> None:
         super().__init__()
         self.background = build(background, Background)
@@ -39,12 +41,14 @@ class BackgroundGate(FeatureGate):
 class ContinueGate(FeatureGate):
     """As `input_gate`: at all times, only the inside, continued smoothly over everything else.
 
-    Nothing outside the mask can change the answer. In place of a black or grey outside, which cuts the
-    outline out of the image, each edge runs on into ever wider averages of the inside (see `smooth_over`).
-    In training, masks are shrunk by a random width, so that the classifier neither trusts their edges nor
-    misses what an imprecise mask cuts off.
+    Given its mask, nothing outside it can change the answer for an image. In place of a black or grey
+    outside, which cuts the outline out of the image, each edge runs on into ever wider averages of the
+    inside (see `smooth_over`). In training, masks are shrunk by a random width, so that the classifier
+    neither trusts their edges nor misses what an imprecise mask cuts off.
 
-    Masks count as 1 above 0.5. They are needed at test time too.
+    Masks count as 1 above 0.5, and where they do nowhere, the image passes whole. They are needed at test
+    time too. Second passes (of some losses and explainers) draw a width of their own; a penalty on gradients
+    outside the mask finds none.
 
     Args:
         shrink: by how much at most, as a share of the image's width.
@@ -52,6 +56,8 @@ class ContinueGate(FeatureGate):
     Raises:
         ConfigError: `shrink` does not lie in [0, 0.5).
     """
+
+    for_images = True
 
     def __init__(self, shrink: float = 0.03) -> None:
         super().__init__()
@@ -66,4 +72,6 @@ class ContinueGate(FeatureGate):
             least = 0.5 + 0.5 * torch.rand(len(mask), 1, 1, 1, device=mask.device)
             shrunk = inside * (share_nearby(inside, margin) > least)
             inside = torch.where(shrunk.amax((1, 2, 3), keepdim=True) > 0, shrunk, inside)
-        return smooth_over(features.float(), 1 - inside).to(features.dtype)
+        images = features.to(torch.promote_types(features.dtype, torch.float32))
+        seen = smooth_over(images, 1 - inside.to(images.dtype)).to(features.dtype)
+        return torch.where(inside.amax((1, 2, 3), keepdim=True) > 0, seen, features)

@@ -17,18 +17,18 @@ SHOWN = ("matched", "absent", "swapped")
 
 
 def shrunk(mask: Tensor) -> Tensor:
-    """The mask `[B, 1, H, W]` without a rim of 2.5 % of its width."""
+    """The mask `[B, 1, H, W]` without a rim of 2.5 % of the image's width."""
     rim = max(1, round(mask.shape[-1] / 40))
     return 1 - F.max_pool2d(1 - mask, 2 * rim + 1, stride=1, padding=rim)
 
 
 def moved(mask: Tensor) -> Tensor:
-    """The mask, 6 % of its height too low."""
+    """The mask, 6 % of the image's height too low."""
     return F.pad(mask, (0, 0, round(mask.shape[-2] / 16), 0))[..., : mask.shape[-2], :]
 
 
 def halved(mask: Tensor) -> Tensor:
-    """The mask without its right half: a lung that a segmenter missed."""
+    """The mask without what lies in the image's right half: a lung that a segmenter missed."""
     return F.pad(mask[..., : mask.shape[-1] // 2], (0, mask.shape[-1] - mask.shape[-1] // 2))
 
 
@@ -37,8 +37,13 @@ MISTAKES = {"shrunk": shrunk, "moved": moved, "halved": halved}
 
 
 def _after(mistake: Callable[[Tensor], Tensor]) -> Any:
-    """A hook on a mask provider, whose output is a mask and `has_mask`."""
-    return lambda module, inputs, output: (mistake(output[0]), output[1])  # noqa: ARG005
+    """A hook on a mask provider, whose output is a mask and `has_mask`; an empty mask is none."""
+
+    def err(module: Any, inputs: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+        wrong = mistake(output[0])
+        return wrong, output[1] & (wrong.amax((1, 2, 3)) > 0)
+
+    return err
 
 
 @torch.no_grad()
@@ -47,8 +52,10 @@ def accuracy_with_wrong_masks(model: GuidedClassifier, batches: Batches) -> dict
     found = {}
     for name, mistake in MISTAKES.items():
         handle = model.mask_provider.register_forward_hook(_after(mistake))
-        right = [model(batch["image"], batch).argmax(1) == batch["label"] for batch in batches]
-        handle.remove()
+        try:
+            right = [model(batch["image"], batch).argmax(1) == batch["label"] for batch in batches]
+        finally:
+            handle.remove()
         found[name] = float(torch.cat(right).float().mean())
     return found
 

@@ -54,7 +54,8 @@ def _measured(result: Mapping[str, Any], unit: Tensor) -> dict[str, Any]:
         "seed": result["seed"],
         "variant": result["variant"],
         **result["accuracy"],
-        "wrong_masks": min(result["wrong_masks"].values()),
+        "wrong_masks": min(result["wrong_masks"].values()),  # the worst mistake
+        "accuracy_by_mistake": result["wrong_masks"],
         "reliance": float(reliance(matched, swapped, unit)),
         "energy_in_mask": result["energy_in_mask"],
         "dead_maps": result["dead_maps"],

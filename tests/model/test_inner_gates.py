@@ -14,8 +14,9 @@ from guidedattn import GuidedClassifier
 from guidedattn.backbones import ModuleBackbone, PEPXBackbone, TimmBackbone
 from guidedattn.errors import ConfigError
 from guidedattn.explainers import GradCAM
-from guidedattn.gates import ContinueGate, MultiplyGate, OutsideGate
+from guidedattn.gates import BackgroundGate, ContinueGate, MultiplyGate, OutsideGate
 from guidedattn.heads import LinearHead
+from guidedattn.layers import channels_come_last
 from guidedattn.losses import BackgroundConsistency
 from tests.conftest import make_batch, tiny_classifier
 
@@ -134,14 +135,12 @@ def test_a_checkpoint_keeps_the_layer(tmp_path):
 @pytest.mark.parametrize(
     ("backbone", "layer", "message"),
     [
-        (
-            "test_resnet",
-            "net.layer9",
-            "gate.layer: the backbone has no module 'net.layer9' .did you",
-        ),
+        ("test_resnet", "net.layer9", "the backbone has no module 'net.layer9' .did you mean net"),
         ("test_resnet", 3, r"gate.layer: the backbone has no stride 3 \(2, 4, 8, 16, 32\)"),
-        ("test_vit", "net.blocks.0", r"net.blocks.0 gives no map \[B, D, h, w\] but \[4, 17, 64\]"),
-        ("test_resnet", "net.global_pool", "the forward pass does not go through net.global_pool"),
+        ("test_resnet", "net.layer2.0.conv1", "what goes past net.layer2.0.conv1 would stay ungated"),
+        ("legacy_xception", "4", "what goes past net.block2.rep.0 would stay ungated"),
+        ("test_resnet", "net.global_pool", "what goes past net.global_pool would stay ungated"),
+        ("test_vit", "net.blocks.0", r"net.blocks.0 gives no map of the image, but \[4, 17, 64\]"),
     ],
 )
 def test_a_layer_that_cannot_be_gated_is_named(backbone, layer, message):
@@ -151,6 +150,74 @@ def test_a_layer_that_cannot_be_gated_is_named(backbone, layer, message):
 
     with pytest.raises(ConfigError, match=message):
         look()
+
+
+def test_looking_for_ways_past_a_layer_leaves_the_network_as_it_was():
+    backbone = TimmBackbone("test_resnet").train()
+    backbone.net.layer1.eval()
+    before = copy.deepcopy(backbone)
+    GuidedClassifier(backbone=backbone, gate=MultiplyGate(layer=8))
+    assert all(torch.equal(a, b) for a, b in zip(backbone.buffers(), before.buffers(), strict=True))
+    assert [m.training for m in backbone.modules()] == [m.training for m in before.modules()]
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        lambda: TimmBackbone("test_resnet"),
+        lambda: TimmBackbone("test_efficientnet"),
+        lambda: TimmBackbone("vgg11"),
+        lambda: TimmBackbone("densenet121"),
+        lambda: PEPXBackbone(widths=[8, 16, 16], depths=[1, 1, 2]),
+    ],
+)
+def test_a_stride_names_a_layer_of_that_stride(backbone):
+    body, sides = backbone().eval(), {}
+    for stride, name in body.strides.items():
+        keep = body.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, stride=stride: sides.update({stride: output.shape[2:]})
+        )
+        body(torch.rand(1, 1, 96, 64))
+        keep.remove()
+    assert {2, 4, 8, 16} <= set(sides)
+    assert all(side == (96 // stride, 64 // stride) for stride, side in sides.items())
+
+
+def test_explainers_take_strides_too():
+    model = GuidedClassifier(backbone=TimmBackbone("test_resnet"), explainer=GradCAM(layer=8))
+    assert model.guide(make_batch(size=2, side=64)).attention.shape == (2, 1, 8, 8)
+
+
+def test_masks_made_under_inference_mode_can_gate_a_training_step():
+    with torch.inference_mode():
+        batch = make_batch(size=4)
+    batch = {**make_batch(size=4), "mask": batch["mask"], "has_mask": batch["has_mask"]}
+    model = gated(MultiplyGate(layer="module.0")).train()
+    model.losses(model.guide(batch))["loss"].backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("shape", "image", "in_doubt", "last"),
+    [
+        ([2, 96, 56, 56], [224, 224], False, False),
+        ([2, 56, 56, 96], [224, 224], False, True),
+        ([2, 64, 64, 65], [256, 257], False, False),  # a side of an odd image equals the channels
+        ([2, 32, 24, 19], [192, 145], False, False),
+        ([2, 96, 96, 96], [384, 384], False, False),
+        ([2, 96, 96, 96], [384, 384], True, True),  # the backbone says so
+        ([2, 4, 17, 16], [64, 64], False, False),
+        ([2, 5, 40, 3], [64, 64], False, None),  # neither
+    ],
+)
+def test_which_dimensions_are_the_sides(shape, image, in_doubt, last):
+    assert channels_come_last(shape, image, in_doubt) is last
+
+
+@pytest.mark.parametrize("gate", [ContinueGate(), BackgroundGate()])
+def test_gates_of_images_are_no_gates_of_features(gate):
+    with pytest.raises(ConfigError, match="make it the input_gate"):
+        tiny_classifier(gate=gate)
 
 
 def test_a_network_of_ones_own_tells_no_strides():
@@ -216,6 +283,16 @@ def test_half_precision_images_stay_so():
     seen = ContinueGate().eval()(images, mask)
     assert seen.dtype == torch.bfloat16
     assert torch.equal(seen[mask > 0], images[mask > 0])
+
+
+@pytest.mark.parametrize("gate", [ContinueGate(), BackgroundGate()])
+def test_where_no_pixel_is_surely_inside_the_image_passes_whole(gate):
+    images, mask = torch.rand(3, 1, 40, 40), torch.full((3, 1, 40, 40), 0.4)
+    mask[1, :, 5:25, 5:25] = 0.6
+    seen = gate.train()(images, mask)
+    assert torch.equal(seen[[0, 2]], images[[0, 2]])
+    assert not torch.equal(seen[1], images[1])
+    assert torch.equal(gate.eval()(images, mask)[0], images[0])
 
 
 @pytest.mark.parametrize("shrink", [-0.1, 0.5])

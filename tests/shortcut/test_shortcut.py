@@ -95,6 +95,15 @@ def test_mistakes_of_masks_are_those_of_segmenters():
     assert not halved(mask)[..., 40:].any()
 
 
+def test_a_mask_that_a_mistake_empties_is_none():
+    batch = make_batch(4, side=40)
+    batch["mask"] = torch.zeros_like(batch["mask"])
+    batch["mask"][..., 30:] = 1
+    model = tiny_classifier(input_gate=MultiplyGate()).eval()
+    batch["label"] = model(batch["image"]).argmax(1)  # the whole images
+    assert accuracy_with_wrong_masks(model, [batch])["halved"] == 1
+
+
 def test_wrong_masks_mislead_only_those_who_ask_for_masks():
     batches = [make_batch(12, side=80, seed=seed) for seed in range(2)]
     for batch in batches:
