@@ -20,6 +20,7 @@ from guidedattn.backbones import TimmBackbone
 from guidedattn.bench_caches import mask_steps, reading_steps
 from guidedattn.classifier import GuidedClassifier
 from guidedattn.cli_errors import ShortParser
+from guidedattn.errors import ConfigError
 from guidedattn.gates import BackgroundGate, ContinueGate, MultiplyGate
 from guidedattn.guidance import normalise, resize
 from guidedattn.losses import (
@@ -138,6 +139,8 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(list(words[1:]))
+    if options.rounds < 2 or options.reading_rounds == 1:
+        raise ConfigError("bench: quartiles need --rounds 2 and --reading_rounds 2 (or 0) at least")
     torch.set_num_threads(options.threads)
     size = f"{options.batch_size}@{options.image_size}"
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import torch
 
 from guidedattn.cli import main
@@ -28,3 +29,9 @@ def test_bench_prints_the_ratio_of_every_step(capsys, monkeypatch):
         "PNG, decoded", "PNG, cached", "JPG, decoded", "JPG, cached",
     }  # fmt: skip
     assert float(rows["plain"]) == 1
+
+
+@pytest.mark.parametrize("words", [["--rounds", "1"], ["--reading_rounds", "1"]])
+def test_a_single_round_has_no_quartiles(words, capsys):
+    assert main(["bench", *words]) == 2
+    assert "quartiles need" in capsys.readouterr().err
