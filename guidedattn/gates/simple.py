@@ -30,6 +30,7 @@ class MultiplyGate(FeatureGate):
             blind the network.
         layer: where to act, see `FeatureGate`.
 
+    >>> import torch
     >>> gate = MultiplyGate(floor=0.1)
     >>> gate(torch.ones(1, 1, 1, 2), torch.tensor([[[[0.0, 1.0]]]]))
     tensor([[[[0.1000, 1.0000]]]])
