@@ -55,7 +55,7 @@ class FeatureGate(Component):
         """Meet the backbone, once.
 
         Raises:
-            ConfigError: it has no such `layer`, or some way leads past it.
+            ConfigError: it has no such `layer`, some way leads past it, or its `input_size` is wrong.
         """
         if self.layer is None:
             return
@@ -63,7 +63,14 @@ class FeatureGate(Component):
         self._channels_last = bool(getattr(backbone, "channels_last_maps", False))
         colours, size = backbone.get_buffer("mean").shape[1], getattr(backbone, "input_size", (224, 224))
         device = backbone.get_buffer("mean").device
-        if not is_only_way(backbone, self._module, torch.zeros(1, colours, *size, device=device)):
+        try:
+            closed = is_only_way(backbone, self._module, torch.zeros(1, colours, *size, device=device))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"gate.layer: the backbone takes no image of its input_size {size[0]}x{size[1]}: set that "
+                f"attribute ({str(error).splitlines()[0]})"
+            ) from error
+        if not closed:
             raise ConfigError(
                 f"gate.layer: what goes past {self._module} would stay ungated, since not everything passes "
                 "through it, once: take the end of a stage"

@@ -23,6 +23,11 @@ from tests.conftest import make_batch, tiny_classifier
 SMALL = {"embed_dim": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}
 
 
+def for_small_images() -> nn.Module:
+    """Takes 16x16 pixels and no other size."""
+    return nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.Flatten(2), nn.Linear(64, 64), nn.Unflatten(2, (8, 8)))
+
+
 def near_and_far():
     """The part of a network before a gate of stride 2, and the rest of it."""
     near = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU())
@@ -223,6 +228,14 @@ def test_gates_of_images_are_no_gates_of_features(gate):
 def test_a_network_of_ones_own_tells_no_strides():
     with pytest.raises(ConfigError, match=r"no stride 4 \(it tells none\); name a module"):
         gated(MultiplyGate(layer=4))
+
+
+def test_a_network_that_does_not_take_its_input_size_is_told_so():
+    backbone = ModuleBackbone(for_small_images, channels=4, mean=[0.0], std=[1.0])
+    with pytest.raises(ConfigError, match="no image of its input_size 224x224: set that attribute"):
+        GuidedClassifier(backbone=backbone, head=LinearHead(), gate=MultiplyGate(layer="module.0"))
+    backbone.input_size = (16, 16)
+    GuidedClassifier(backbone=backbone, head=LinearHead(), gate=MultiplyGate(layer="module.0"))
 
 
 def test_gates_on_images_take_no_layer():
