@@ -37,10 +37,9 @@ class GuidedClassifier(pl.LightningModule):
     """An image classifier that can be told where to look.
 
     Every batch goes one way: images, mask, features, gated features, logits (or the gate acts between two
-    layers of the backbone). What the pass knew is a
-    `Guidance`; the loss is `criterion + sum of attention losses(guidance)`. Defaults make a plain
-    classifier with the paper's head and optimiser: no gate, no attention loss, masks (if the data has any)
-    only measured against.
+    layers of the backbone). What the pass knew is a `Guidance`; the loss is `criterion + sum of attention
+    losses(guidance)`. Defaults make a plain classifier with the paper's head and optimiser: no gate, no
+    attention loss, masks (if the data has any) only measured against.
 
     Each component may be an object or a recipe (`{"class_path": ..., "init_args": ...}`). Checkpoints hold
     recipes: `GuidedClassifier.load_from_checkpoint(path)` needs nothing else, not even the weights files
@@ -206,9 +205,9 @@ class GuidedClassifier(pl.LightningModule):
 
     def _gated(self, features: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
         """The last features; a gate on an inner layer has acted before."""
-        return (
-            features if self.gate.layer is not None else cast("Tensor", self.gate(features, mask, has_mask))
-        )
+        if self.gate.layer is None:
+            features = self.gate(features, mask, has_mask)
+        return features
 
     def _rescore(self, images: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
         """A second pass over the first images of the batch; running statistics go to copies, then away."""

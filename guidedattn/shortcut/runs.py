@@ -29,6 +29,9 @@ from guidedattn.shortcut.measure import (
     measure,
 )
 
+VERSION = 2
+"""Part of every run's digest: raise it when runs train or measure otherwise."""
+
 TRAIN_STREAM, VAL_STREAM, TEST_STREAM = range(3)
 
 
@@ -122,7 +125,9 @@ class Bench:
 def settings_digest(run: Run, shared: Mapping[str, Any]) -> str:
     """Identifies what a result depends on."""
     text = json.dumps(
-        [run.recipe, run.seed, run.shown, dict(run.arguments), dict(shared)], sort_keys=True, default=str
+        [VERSION, run.recipe, run.seed, run.shown, dict(run.arguments), dict(shared)],
+        sort_keys=True,
+        default=str,
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
